@@ -1,0 +1,2 @@
+//! The `waypost` binary.
+fn main() {}

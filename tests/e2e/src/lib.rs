@@ -1,0 +1,1 @@
+//! Waypost tests: e2e.
