@@ -1,1 +1,39 @@
-//! Waypost wire.
+//! Bytes to messages and frames, and back.
+//!
+//! This crate holds every format that crosses a process boundary: the record body ([`record`]),
+//! a run of records ([`slab`]), frames ([`frame`], [`data`], [`control`]), topics and filters
+//! ([`topic`]), and the error codes that both sides know ([`error`]). It has no clock, no sockets
+//! and no tasks; all input is taken as hostile and no input makes it panic.
+//!
+//! The prose of the formats is in `docs/protocol.md`; each layout is drawn once, in the module
+//! that encodes it.
+
+pub mod control;
+pub mod data;
+pub mod error;
+pub mod frame;
+pub mod record;
+pub mod slab;
+pub mod topic;
+pub mod varint;
+
+pub use error::{Code, WireError};
+pub use frame::{Frame, FrameDecoder, FrameType};
+pub use record::{Message, RecordError, RecordRef};
+pub use slab::Slab;
+pub use topic::{Filter, TopicError};
+
+/// ALPN protocol id of version 1.
+pub const ALPN: &[u8] = b"waypost/1";
+/// Default port, UDP for QUIC.
+pub const PORT: u16 = 9297;
+/// Highest protocol version this build speaks.
+pub const VERSION: u32 = 1;
+/// Payload limit where the configuration names none: 1 MiB.
+pub const PAYLOAD_BYTES_DEFAULT: usize = 1 << 20;
+/// The largest payload limit that can be configured: 64 MiB.
+pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+/// Messages in one batch at most.
+pub const BATCH_MESSAGES_MAX: usize = 256;
+/// Bytes in one batch at most, unless it holds a single larger message.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;

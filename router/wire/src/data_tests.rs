@@ -1,0 +1,163 @@
+use super::*;
+use crate::record::Message;
+use crate::slab::SlabBuilder;
+use proptest::prelude::*;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn slab_of_one() -> Slab {
+    let mut builder = SlabBuilder::new();
+    builder.push_message(&Message::new("a/b", Bytes::from_static(b"hello")));
+    builder.finish()
+}
+
+const SLAB: &str = "1101192c25f40303612f623c0568656c6c6f";
+
+/// Golden bytes: they stand in docs/protocol.md too.
+#[test]
+fn golden_batches() {
+    let mut out = BytesMut::new();
+    Publish::put(&mut out, 1, &slab_of_one());
+    assert_eq!(hex(&out), format!("10140101{SLAB}"));
+    let publish = Publish::parse(&frame_of(&out).unwrap()).unwrap();
+    assert_eq!(
+        publish,
+        Publish {
+            first_sequence: 1,
+            slab: slab_of_one()
+        }
+    );
+
+    let mut out = BytesMut::new();
+    let mut deliver = Deliver {
+        first_offset: 7,
+        receive_time_ms: 300,
+        detail: vec![],
+        slab: slab_of_one(),
+    };
+    deliver.put_head(&mut out);
+    out.extend_from_slice(deliver.slab.bytes());
+    assert_eq!(hex(&out), format!("1217000107412c{SLAB}"));
+    assert_eq!(Deliver::parse(&frame_of(&out).unwrap()).unwrap(), deliver);
+
+    let mut out = BytesMut::new();
+    deliver.detail = vec![(9, 2)];
+    deliver.put_head(&mut out);
+    out.extend_from_slice(deliver.slab.bytes());
+    assert_eq!(hex(&out), format!("1219010107412c0202{SLAB}"));
+    let parsed = Deliver::parse(&frame_of(&out).unwrap()).unwrap();
+    assert_eq!(parsed.position(0), (9, 2));
+
+    let mut out = BytesMut::new();
+    Live::put_head(&mut out, 300, &slab_of_one());
+    out.extend_from_slice(slab_of_one().bytes());
+    assert_eq!(hex(&out), format!("1815412c01{SLAB}"));
+}
+
+#[test]
+fn golden_confirms_and_acks() {
+    let confirm = Confirm {
+        up_to: 3,
+        level: Level::Stored,
+        window_sequence: 259,
+        window_bytes: 100,
+        exceptions: vec![Exception {
+            sequence: 2,
+            kind: ExceptionKind::Dropped,
+            code: Code::Closed,
+            text: "f".into(),
+        }],
+    };
+    let mut out = BytesMut::new();
+    confirm.put(&mut out);
+    assert_eq!(hex(&out), "110c03014103406401020000".to_owned() + "0166");
+    assert_eq!(Confirm::parse(&frame_of(&out).unwrap()).unwrap(), confirm);
+
+    for (frame, want) in [
+        (
+            ConsumerFrame::Credit {
+                messages: 256,
+                bytes: 1 << 20,
+            },
+            "1306410080100000",
+        ),
+        (
+            ConsumerFrame::Ack(vec![Range { first: 3, last: 5 }, Range::one(9)]),
+            "1405020302 0300",
+        ),
+        (
+            ConsumerFrame::Nack {
+                delay_ms: 50,
+                ranges: vec![Range::one(0)],
+            },
+            "150432010000",
+        ),
+        (
+            ConsumerFrame::Reject {
+                reason: "x".into(),
+                ranges: vec![Range::one(4)],
+            },
+            "16050178010400",
+        ),
+        (
+            ConsumerFrame::Extend {
+                ms: 60,
+                ranges: vec![Range::one(4)],
+            },
+            "17043c010400",
+        ),
+    ] {
+        let mut out = BytesMut::new();
+        frame.put(&mut out);
+        assert_eq!(hex(&out), want.replace(' ', ""));
+        assert_eq!(
+            ConsumerFrame::parse(&frame_of(&out).unwrap()).unwrap(),
+            frame
+        );
+    }
+}
+
+#[test]
+fn precise_errors() {
+    let parse = |payload: &[u8]| {
+        Publish::parse(&frame_of(&bytes_of(FrameType::Publish, payload)).unwrap())
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        parse(&[1]),
+        "PUBLISH frame at stream offset 0: cut off before its slab"
+    );
+    assert_eq!(
+        parse(&[1, 2, 0]),
+        "PUBLISH frame at stream offset 0: says 2 records and holds 1"
+    );
+    assert_eq!(
+        parse(&[1, 1, 9, 0]),
+        "PUBLISH frame at stream offset 0: record 0 at byte 0 of the batch is cut off"
+    );
+    let ack = frame_of(&bytes_of(FrameType::Ack, &[1, 0, 0, 0])).unwrap();
+    assert_eq!(
+        ConsumerFrame::parse(&ack).unwrap_err().to_string(),
+        "ACK frame at stream offset 0: 1 bytes after its end"
+    );
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_payloads_never_panic(
+        kind in 0x10u64..0x1a,
+        payload in proptest::collection::vec(any::<u8>(), 0..120),
+    ) {
+        let kind = FrameType::from_number(kind).unwrap();
+        let frame = Frame { kind, offset: 0, payload: payload.into() };
+        let _ = Publish::parse(&frame);
+        let _ = Confirm::parse(&frame);
+        let _ = Deliver::parse(&frame);
+        let _ = Live::parse(&frame);
+        let _ = ConsumerFrame::parse(&frame);
+        let _ = parse_lost(&frame);
+    }
+}

@@ -1,0 +1,265 @@
+//! A slab: records one after the other, each with its length before it. The same bytes stand in a
+//! publish frame, in the log and in a delivery, so that a batch is copied and never encoded again.
+//!
+//! ```text
+//! slab   := record*
+//! record := length varint, body
+//! ```
+
+use bytes::{Bytes, BytesMut};
+
+use crate::varint;
+
+/// A run of records and their count. The bytes were walked once, so lengths are known to fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slab {
+    bytes: Bytes,
+    count: u32,
+}
+
+/// Bytes that are not a slab: at `offset` a length or body ends too early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {index} at byte {offset} of the batch is cut off")]
+pub struct SlabError {
+    /// Which record, from 0.
+    pub index: u32,
+    /// Where it starts.
+    pub offset: usize,
+}
+
+impl Slab {
+    /// Walks `bytes` and counts the records.
+    pub fn parse(bytes: Bytes) -> Result<Slab, SlabError> {
+        let mut count = 0;
+        let mut at = 0;
+        while at < bytes.len() {
+            at = next(&bytes, at)
+                .ok_or(SlabError {
+                    index: count,
+                    offset: at,
+                })?
+                .1;
+            count += 1;
+        }
+        Ok(Slab { bytes, count })
+    }
+
+    /// A slab of bytes that this process encoded or checked; `count` must be right.
+    pub fn from_checked(bytes: Bytes, count: u32) -> Slab {
+        debug_assert_eq!(Slab::parse(bytes.clone()).map(|s| s.count), Ok(count));
+        Slab { bytes, count }
+    }
+
+    /// All records with their length prefixes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// How many records.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The record bodies in order.
+    pub fn iter(&self) -> SlabIter<'_> {
+        SlabIter {
+            bytes: &self.bytes,
+            at: 0,
+        }
+    }
+
+    /// The bodies as shared bytes, without copying them.
+    pub fn bodies(&self) -> impl Iterator<Item = Bytes> + '_ {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (start, end) = next(&self.bytes, at)?;
+            at = end;
+            Some(self.bytes.slice(start..end))
+        })
+    }
+
+    /// The part from record `first`, `count` records long; both are cut to what is there.
+    pub fn slice(&self, first: u32, count: u32) -> Slab {
+        let first = first.min(self.count);
+        let count = count.min(self.count - first);
+        if first == 0 && count == self.count {
+            return self.clone();
+        }
+        let mut at = 0;
+        for _ in 0..first {
+            at = next(&self.bytes, at).map_or(self.bytes.len(), |(_, end)| end);
+        }
+        let start = at;
+        for _ in 0..count {
+            at = next(&self.bytes, at).map_or(self.bytes.len(), |(_, end)| end);
+        }
+        Slab {
+            bytes: self.bytes.slice(start..at),
+            count,
+        }
+    }
+
+    /// How many records from `first` on fit into `bytes_max`, and at least one.
+    pub fn fitting(&self, first: u32, bytes_max: usize) -> u32 {
+        let mut at = 0;
+        let mut index = 0;
+        while index < first {
+            match next(&self.bytes, at) {
+                Some((_, end)) => at = end,
+                None => return 0,
+            }
+            index += 1;
+        }
+        let start = at;
+        let mut fitting = 0;
+        while let Some((_, end)) = next(&self.bytes, at) {
+            if end - start > bytes_max && fitting > 0 {
+                break;
+            }
+            fitting += 1;
+            at = end;
+        }
+        fitting
+    }
+}
+
+impl<'a> IntoIterator for &'a Slab {
+    type Item = &'a [u8];
+    type IntoIter = SlabIter<'a>;
+
+    fn into_iter(self) -> SlabIter<'a> {
+        self.iter()
+    }
+}
+
+/// Where the body of the record at `at` starts and ends.
+#[inline]
+fn next(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let (length, prefix) = varint::get(bytes.get(at..)?)?;
+    let start = at + prefix;
+    let end = start.checked_add(usize::try_from(length).ok()?)?;
+    (end <= bytes.len()).then_some((start, end))
+}
+
+/// See [`Slab::iter`].
+#[derive(Clone, Debug)]
+pub struct SlabIter<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for SlabIter<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (start, end) = next(self.bytes, self.at)?;
+        self.at = end;
+        Some(&self.bytes[start..end])
+    }
+}
+
+/// Builds a slab record by record.
+#[derive(Debug, Default)]
+pub struct SlabBuilder {
+    bytes: BytesMut,
+    count: u32,
+}
+
+impl SlabBuilder {
+    /// An empty builder.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends an encoded body.
+    #[inline]
+    pub fn push(&mut self, body: &[u8]) {
+        self.bytes.reserve(body.len() + 8);
+        varint::put_prefixed(&mut self.bytes, body);
+        self.count += 1;
+    }
+
+    /// Appends all records of a slab.
+    pub fn extend(&mut self, slab: &Slab) {
+        self.bytes.extend_from_slice(&slab.bytes);
+        self.count += slab.count;
+    }
+
+    /// Encodes a message and appends it.
+    pub fn push_message(&mut self, message: &crate::record::Message) {
+        let length = message.encoded_len();
+        self.bytes.reserve(length + 8);
+        varint::put(&mut self.bytes, length as u64);
+        message.encode(&mut self.bytes);
+        self.count += 1;
+    }
+
+    /// Records so far.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was pushed.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The slab; the builder is empty again and keeps its spare room.
+    pub fn finish(&mut self) -> Slab {
+        Slab {
+            bytes: self.bytes.split().freeze(),
+            count: std::mem::take(&mut self.count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slab(bodies: &[&[u8]]) -> Slab {
+        let mut builder = SlabBuilder::new();
+        bodies.iter().for_each(|b| builder.push(b));
+        builder.finish()
+    }
+
+    #[test]
+    fn parts() {
+        let long = [7u8; 100];
+        let all = slab(&[b"a", b"", &long, b"bc"]);
+        assert_eq!(Slab::parse(all.bytes().clone()), Ok(all.clone()));
+        assert_eq!(
+            all.iter().collect::<Vec<_>>(),
+            [&b"a"[..], b"", &long, b"bc"]
+        );
+        assert_eq!(all.slice(2, 1), slab(&[&long]));
+        assert_eq!(all.slice(3, 9), slab(&[b"bc"]));
+        assert_eq!(all.slice(9, 9).count(), 0);
+        assert_eq!(all.fitting(0, 3), 2);
+        assert_eq!(all.fitting(2, 3), 1);
+    }
+
+    #[test]
+    fn cut_off() {
+        let bytes = slab(&[b"abc", b"defg"]).bytes().clone();
+        let error = Slab::parse(bytes.slice(..bytes.len() - 1)).unwrap_err();
+        assert_eq!(
+            error,
+            SlabError {
+                index: 1,
+                offset: 4
+            }
+        );
+    }
+}
