@@ -1,1 +1,26 @@
-//! Waypost core.
+//! Facts to decisions: everything a router decides, without I/O, without a clock, without tasks.
+//!
+//! Callers hand in what happened and the time at which it happened, and get values that say what
+//! to do. So the same code runs under the node, under the simulator, and in plain unit tests that
+//! assert the decisions themselves.
+//!
+//! - [`route`]: which routes and live subscribers a topic reaches ([`trie`] holds the filters)
+//! - [`pipeline`]: which plugin sees which messages, and what their verdicts and failures mean
+//! - [`session`]: a publisher's sequences, window and confirms
+//! - [`queue`], [`group`]: offsets, leases, acks, redelivery; [`journal`] is how they are written
+//! - [`limits`]: every bound in one place, with its arithmetic
+//!
+//! Time is a `u64` in milliseconds of a monotonic clock unless a name says `wall`.
+
+pub mod group;
+pub mod journal;
+pub mod limits;
+pub mod pipeline;
+pub mod queue;
+pub mod ranges;
+pub mod route;
+pub mod session;
+pub mod trie;
+
+/// The queue that takes what could not be processed; every node has it.
+pub const DEAD_LETTER: &str = "dead-letter";

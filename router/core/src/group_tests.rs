@@ -1,0 +1,172 @@
+use super::*;
+use proptest::prelude::*;
+
+fn r(first: u64, last: u64) -> Range {
+    Range { first, last }
+}
+
+fn at(first: u64, last: u64, attempt: u32) -> Attempted {
+    Attempted {
+        range: r(first, last),
+        attempt,
+    }
+}
+
+fn deliver(
+    group: &mut Group,
+    consumer: u64,
+    end: u64,
+    max: u64,
+    deadline: u64,
+) -> Option<Attempted> {
+    let run = group.next_run(end, max)?;
+    group.lease(consumer, run, deadline);
+    Some(run)
+}
+
+#[test]
+fn in_order_then_again() {
+    let mut group = Group::new(0);
+    assert_eq!(deliver(&mut group, 1, 10, 4, 100), Some(at(0, 3, 1)));
+    assert_eq!(deliver(&mut group, 2, 10, 9, 100), Some(at(4, 9, 1)));
+    assert_eq!(deliver(&mut group, 1, 10, 9, 100), None);
+    assert_eq!(group.ack(1, &[r(0, 1), r(3, 3)]), [r(0, 1), r(3, 3)]);
+    assert_eq!(
+        (group.floor(), group.pending(10), group.in_flight()),
+        (2, 7, 7)
+    );
+    assert_eq!(group.nack(1, &[r(0, 9)], None), [at(2, 2, 2)]);
+    assert_eq!(deliver(&mut group, 2, 10, 9, 100), Some(at(2, 2, 2)));
+    assert_eq!(group.ack(2, &[r(2, 9)]), [r(2, 2), r(4, 9)]);
+    assert_eq!(
+        (group.floor(), group.in_flight(), group.redelivered()),
+        (10, 0, 1)
+    );
+}
+
+#[test]
+fn nobody_acks_for_another() {
+    let mut group = Group::new(0);
+    deliver(&mut group, 1, 5, 5, 100);
+    assert_eq!(group.ack(2, &[r(0, 4)]), []);
+    assert_eq!(group.ack(1, &[r(7, 9)]), []);
+    assert_eq!(group.in_flight(), 5);
+}
+
+#[test]
+fn deadlines_and_delays() {
+    let mut group = Group::new(0);
+    deliver(&mut group, 1, 10, 5, 100);
+    deliver(&mut group, 1, 10, 5, 200);
+    group.extend(1, &[r(1, 2)], 300);
+    assert_eq!(group.next_timeout(), Some(100));
+    assert_eq!(group.take_expired(99), []);
+    let expired = group.take_expired(150);
+    assert_eq!(expired, [at(0, 0, 1), at(3, 4, 1)]);
+    assert_eq!(
+        group.put_back(expired, Some(500)),
+        [at(0, 0, 2), at(3, 4, 2)]
+    );
+    assert_eq!(deliver(&mut group, 1, 10, 5, 900), None);
+    group.wake_delayed(500);
+    assert_eq!(deliver(&mut group, 1, 10, 5, 900), Some(at(0, 0, 2)));
+    assert_eq!(group.take_all(1), [at(0, 0, 2), at(1, 2, 1), at(5, 9, 1)]);
+}
+
+#[test]
+fn recovery_makes_gaps_due_with_their_attempts() {
+    let mut acked = RangeSet::new();
+    [r(0, 1), r(4, 5), r(8, 8)]
+        .into_iter()
+        .for_each(|x| acked.insert(x));
+    let mut group = Group::recover(0, acked, &[at(3, 3, 4), at(4, 4, 2)]);
+    assert_eq!((group.floor(), group.fresh()), (2, 9));
+    let mut runs = Vec::new();
+    while let Some(run) = deliver(&mut group, 1, 12, 2, 9) {
+        runs.push(run);
+    }
+    assert_eq!(
+        runs,
+        [
+            at(2, 2, 1),
+            at(3, 3, 4),
+            at(6, 7, 1),
+            at(9, 10, 1),
+            at(11, 11, 1)
+        ]
+    );
+}
+
+#[test]
+fn advance_cuts_everything_below() {
+    let mut group = Group::new(0);
+    deliver(&mut group, 1, 20, 5, 100);
+    deliver(&mut group, 1, 20, 5, 100);
+    group.nack(1, &[r(0, 2)], None);
+    group.nack(1, &[r(5, 7)], Some(50));
+    group.advance(6);
+    assert_eq!((group.floor(), group.in_flight()), (6, 2));
+    group.wake_delayed(50);
+    assert_eq!(deliver(&mut group, 1, 20, 5, 100), Some(at(6, 7, 2)));
+    group.advance(30);
+    assert_eq!(
+        (
+            group.floor(),
+            group.fresh(),
+            group.in_flight(),
+            group.pending(20)
+        ),
+        (30, 30, 0, 0)
+    );
+}
+
+/// Drives a group with arbitrary calls beside the plainest model: one word a message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Fresh,
+    Leased(u64),
+    Again,
+    Delayed(u64),
+    Acked,
+}
+
+proptest! {
+    #[test]
+    fn like_a_table_of_messages(ops in proptest::collection::vec((0u8..8, 1u64..4, 0u64..40, 0u64..8), 0..120)) {
+        const N: u64 = 40;
+        let mut group = Group::new(0);
+        let mut model = vec![Place::Fresh; N as usize];
+        let mut now = 0;
+        for (op, consumer, first, extra) in ops {
+            let range = r(first, (first + extra).min(N - 1));
+            let held = |model: &[Place]| (range.first..=range.last).filter(|o| model[*o as usize] == Place::Leased(consumer)).collect::<Vec<_>>();
+            now += 1;
+            match op {
+                0..=2 => if let Some(run) = deliver(&mut group, consumer, N, extra + 1, now + 20) {
+                    for o in run.range.first..=run.range.last {
+                        prop_assert!(matches!(model[o as usize], Place::Fresh | Place::Again), "{o}");
+                        model[o as usize] = Place::Leased(consumer);
+                    }
+                } else {
+                    prop_assert!(!model.iter().any(|p| matches!(p, Place::Fresh | Place::Again)));
+                },
+                3 => { for o in held(&model) { model[o as usize] = Place::Acked; } group.ack(consumer, &[range]); }
+                4 => { for o in held(&model) { model[o as usize] = Place::Again; } group.nack(consumer, &[range], None); }
+                5 => { for o in held(&model) { model[o as usize] = Place::Delayed(now + 5); } group.nack(consumer, &[range], Some(now + 5)); }
+                6 => {
+                    group.wake_delayed(now);
+                    for p in &mut model { if matches!(p, Place::Delayed(due) if *due <= now) { *p = Place::Again; } }
+                }
+                _ => {
+                    for p in &mut model { if *p == Place::Leased(consumer) { *p = Place::Again; } }
+                    let taken = group.take_all(consumer);
+                    group.put_back(taken, None);
+                }
+            }
+            let leased = model.iter().filter(|p| matches!(p, Place::Leased(_))).count() as u64;
+            let acked = model.iter().filter(|p| **p == Place::Acked).count() as u64;
+            let floor = model.iter().position(|p| *p != Place::Acked).unwrap_or(model.len()) as u64;
+            prop_assert_eq!((group.in_flight(), group.pending(N), group.floor()), (leased, N - acked, floor));
+        }
+    }
+}

@@ -1,0 +1,677 @@
+//! A batch's way through routes and plugins, as a conversation: [`Run::step`] says which plugin is
+//! to be called with which messages, the caller calls it and tells the verdicts or the failure,
+//! until the outcome is there. Nothing is called from here.
+//!
+//! Invariants: what comes out stands in the order of the input, by route, and within a route by
+//! message; a message that is refused leaves nothing behind; a plugin that fails hurts only the
+//! messages on which it fails: a failed call is split in halves until the culprit stands alone.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waypost_wire::data::{Exception, ExceptionKind};
+use waypost_wire::{Code, Message, RecordRef};
+
+use crate::limits::Limits;
+use crate::route::{Destination, OnError, PluginIndex, RouteIndex, RouteTable};
+
+/// A message on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Which message of the batch it came from.
+    pub input: u32,
+    /// Its body.
+    pub body: Bytes,
+    /// What a route plugin chose, as indexes into the route's destinations.
+    to: Option<Vec<u32>>,
+}
+
+/// What a plugin says of one message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It goes on unchanged.
+    Pass,
+    /// It ends here.
+    Drop(String),
+    /// It goes on with this body.
+    Replace(Bytes),
+    /// These go on in its place.
+    Emit(Vec<Bytes>),
+    /// It goes on, in the end to these of the route's destinations.
+    To(Vec<u32>),
+    /// It goes to the dead letters.
+    DeadLetter(String),
+    /// Its publisher gets it back.
+    Reject(String),
+}
+
+/// Why a call failed as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// A word such as `trap` or `deadline`.
+    pub kind: &'static str,
+    /// What the host or the guest says.
+    pub text: String,
+    /// The guest's backtrace, where there is one.
+    pub backtrace: Option<String>,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Call this plugin with these messages, then [`Run::verdicts`] or [`Run::failed`].
+    Call {
+        /// Which plugin.
+        plugin: PluginIndex,
+        /// For which route.
+        route: RouteIndex,
+        /// With which messages.
+        items: &'a [Item],
+    },
+    /// Take the outcome with [`Run::finish`].
+    Done,
+}
+
+/// Where one output goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Which message of the batch it came from.
+    pub input: u32,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// A message for the dead letters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// Which message of the batch it came from.
+    pub input: u32,
+    /// The message with its reasons as headers.
+    pub body: Bytes,
+    /// Why, for the confirm and the log.
+    pub reason: String,
+}
+
+/// Everything that a batch caused.
+#[derive(Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// For each queue, in the order in which they were reached, its messages.
+    pub queues: Vec<(Arc<str>, Vec<Output>)>,
+    /// For live subscribers: what `topic:` destinations emitted.
+    pub live: Vec<Output>,
+    /// For the dead letters.
+    pub dead: Vec<DeadLetter>,
+    /// Messages that need a word in the confirm, in order of the input.
+    pub exceptions: Vec<(u32, ExceptionKind, Code, String)>,
+    /// What was decided, where it was asked for.
+    pub trace: Vec<Trace>,
+}
+
+impl Outcome {
+    /// The exceptions for a batch whose first message has this sequence.
+    pub fn exceptions_from(&self, first_sequence: u64) -> Vec<Exception> {
+        let exception =
+            |(input, kind, code, text): &(u32, ExceptionKind, Code, String)| Exception {
+                sequence: first_sequence + u64::from(*input),
+                kind: *kind,
+                code: *code,
+                text: text.clone(),
+            };
+        self.exceptions.iter().map(exception).collect()
+    }
+}
+
+/// One decision about one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Which message of the batch.
+    pub input: u32,
+    /// On which route.
+    pub route: Arc<str>,
+    /// By which plugin; none for the route's own destinations.
+    pub plugin: Option<Arc<str>>,
+    /// A word such as `pass`.
+    pub verdict: &'static str,
+    /// Why, or where to.
+    pub detail: String,
+}
+
+/// A part of a stage that waits for its call.
+type Part = Vec<Item>;
+
+#[derive(Debug)]
+struct Stage {
+    route: RouteIndex,
+    /// Index into the route's plugins.
+    plugin: usize,
+    parts: VecDeque<Part>,
+    done: Vec<Item>,
+    depth: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fate {
+    #[default]
+    Nothing,
+    Reached,
+    Dropped,
+    Dead,
+    Refused,
+}
+
+/// One batch under way.
+#[derive(Debug)]
+pub struct Run {
+    table: Arc<RouteTable>,
+    limits: Limits,
+    /// Routes that wait, with their messages, the deepest re-entry last.
+    waiting: VecDeque<(RouteIndex, u8, Vec<Item>)>,
+    stage: Option<Stage>,
+    emitted: Vec<usize>,
+    fates: Vec<(Fate, Code, String)>,
+    /// Inputs that had a live subscriber on their own topic.
+    outcome: Outcome,
+    traced: bool,
+}
+
+impl Run {
+    /// Begins with the bodies of a batch, and for each the routes that its topic takes. `live` says
+    /// whether its own topic has live subscribers, which the caller serves.
+    pub fn new<'a>(
+        table: Arc<RouteTable>,
+        limits: Limits,
+        inputs: impl IntoIterator<Item = (Bytes, &'a [RouteIndex], bool)>,
+        traced: bool,
+    ) -> Run {
+        let mut run = Run {
+            table,
+            limits,
+            waiting: VecDeque::new(),
+            stage: None,
+            emitted: Vec::new(),
+            fates: Vec::new(),
+            outcome: Outcome::default(),
+            traced,
+        };
+        let mut entries = Vec::new();
+        for (index, (body, routes, live)) in inputs.into_iter().enumerate() {
+            let fate = if live { Fate::Reached } else { Fate::Nothing };
+            run.fates.push((fate, Code::Closed, String::new()));
+            run.emitted.push(0);
+            let item = Item {
+                input: index as u32,
+                body,
+                to: None,
+            };
+            entries.extend(routes.iter().map(|route| (*route, item.clone())));
+        }
+        run.enqueue(0, entries);
+        run
+    }
+
+    /// Groups messages by route, in the order of the configuration.
+    fn enqueue(&mut self, depth: u8, entries: Vec<(RouteIndex, Item)>) {
+        let mut by_route: Vec<(RouteIndex, Vec<Item>)> = Vec::new();
+        for (route, item) in entries {
+            match by_route.binary_search_by_key(&route, |(r, _)| *r) {
+                Ok(at) => by_route[at].1.push(item),
+                Err(at) => by_route.insert(at, (route, vec![item])),
+            }
+        }
+        for (route, items) in by_route {
+            self.waiting.push_back((route, depth, items));
+        }
+    }
+
+    /// What to do next.
+    pub fn step(&mut self) -> Step<'_> {
+        while self.stage.as_ref().is_none_or(|s| s.parts.is_empty()) {
+            match self.stage.take() {
+                Some(stage) => self.next_stage(stage),
+                None => match self.waiting.pop_front() {
+                    Some((route, depth, items)) => self.begin_stage(route, 0, depth, items),
+                    None => return Step::Done,
+                },
+            }
+        }
+        let Some(stage) = &self.stage else {
+            return Step::Done;
+        };
+        let Some(items) = stage.parts.front() else {
+            return Step::Done;
+        };
+        let plugin = self.table.routes()[stage.route as usize].through[stage.plugin];
+        Step::Call {
+            plugin,
+            route: stage.route,
+            items,
+        }
+    }
+
+    fn begin_stage(&mut self, route: RouteIndex, plugin: usize, depth: u8, mut items: Vec<Item>) {
+        let table = self.table.clone();
+        items.retain(|item| self.fates[item.input as usize].0 != Fate::Refused);
+        let Some(index) = table.routes()[route as usize].through.get(plugin) else {
+            return self.arrive(route, depth, items);
+        };
+        let batch_max = table.plugins()[*index as usize].batch_max.max(1);
+        let mut parts = VecDeque::new();
+        while items.len() > batch_max {
+            let rest = items.split_off(batch_max);
+            parts.push_back(std::mem::replace(&mut items, rest));
+        }
+        if !items.is_empty() {
+            parts.push_back(items);
+        }
+        self.stage = Some(Stage {
+            route,
+            plugin,
+            parts,
+            done: Vec::new(),
+            depth,
+        });
+    }
+
+    fn next_stage(&mut self, stage: Stage) {
+        self.begin_stage(stage.route, stage.plugin + 1, stage.depth, stage.done);
+    }
+
+    /// The called plugin's verdicts, one for each message of the call, in order. A list of another
+    /// length is a failure of the plugin.
+    pub fn verdicts(&mut self, verdicts: Vec<Verdict>) {
+        let Some(mut stage) = self.stage.take() else {
+            return;
+        };
+        let Some(items) = stage.parts.pop_front() else {
+            return;
+        };
+        if verdicts.len() != items.len() {
+            let text = format!("{} verdicts for {} messages", verdicts.len(), items.len());
+            stage.parts.push_front(items);
+            self.stage = Some(stage);
+            return self.failed(Failure {
+                kind: "output",
+                text,
+                backtrace: None,
+            });
+        }
+        for (item, verdict) in items.into_iter().zip(verdicts) {
+            self.apply(&mut stage, item, verdict);
+        }
+        self.stage = Some(stage);
+    }
+
+    /// Every message of the call passed: the cheap form of [`Run::verdicts`].
+    pub fn all_passed(&mut self) {
+        let Some(stage) = &mut self.stage else { return };
+        let Some(mut items) = stage.parts.pop_front() else {
+            return;
+        };
+        if self.traced {
+            let (route, plugin) = (stage.route, stage.plugin);
+            for item in &items {
+                self.trace(item.input, route, Some(plugin), "pass", String::new());
+            }
+        }
+        if let Some(stage) = &mut self.stage {
+            stage.done.append(&mut items);
+        }
+    }
+
+    fn apply(&mut self, stage: &mut Stage, item: Item, verdict: Verdict) {
+        let (input, at) = (item.input, Some(stage.plugin));
+        let word = match &verdict {
+            Verdict::Pass => "pass",
+            Verdict::Drop(_) => "drop",
+            Verdict::Replace(_) => "edit",
+            Verdict::Emit(_) => "emit",
+            Verdict::To(_) => "to",
+            Verdict::DeadLetter(_) => "dead-letter",
+            Verdict::Reject(_) => "reject",
+        };
+        if self.traced {
+            let detail = self.detail(stage.route, &verdict);
+            self.trace(input, stage.route, at, word, detail);
+        }
+        match verdict {
+            Verdict::Pass => stage.done.push(item),
+            Verdict::Replace(body) => stage.done.push(Item { body, ..item }),
+            Verdict::To(to) => stage.done.push(Item {
+                to: Some(to),
+                ..item
+            }),
+            Verdict::Drop(reason) => {
+                let text = self.blame(stage, &reason);
+                self.fate(input, Fate::Dropped, Code::Closed, text);
+            }
+            Verdict::Emit(bodies) => {
+                let emitted = &mut self.emitted[input as usize];
+                *emitted += bodies.len();
+                if *emitted > self.limits.emissions {
+                    let reason = format!("became more than {} messages", self.limits.emissions);
+                    return self.dead_letter(stage, item, &reason, None);
+                }
+                if bodies.is_empty() {
+                    let text = self.blame(stage, "emitted nothing");
+                    self.fate(input, Fate::Dropped, Code::Closed, text);
+                }
+                stage.done.extend(bodies.into_iter().map(|body| Item {
+                    input,
+                    body,
+                    to: None,
+                }));
+            }
+            Verdict::DeadLetter(reason) => self.dead_letter(stage, item, &reason, None),
+            Verdict::Reject(reason) => {
+                let text = self.blame(stage, &reason);
+                self.fate(input, Fate::Refused, Code::PluginRejected, text);
+            }
+        }
+    }
+
+    /// The call failed. It is split, or its only message meets the plugin's `on_error`.
+    pub fn failed(&mut self, failure: Failure) {
+        let Some(mut stage) = self.stage.take() else {
+            return;
+        };
+        let Some(mut items) = stage.parts.pop_front() else {
+            return;
+        };
+        if items.len() > 1 {
+            let second = items.split_off(items.len() / 2);
+            stage.parts.push_front(second);
+            stage.parts.push_front(items);
+            self.stage = Some(stage);
+            return;
+        }
+        let plugin = self.table.routes()[stage.route as usize].through[stage.plugin];
+        let on_error = self.table.plugins()[plugin as usize].on_error;
+        let reason = format!("{}: {}", failure.kind, failure.text);
+        for item in items {
+            match on_error {
+                OnError::DeadLetter => {
+                    self.dead_letter(&stage, item, &reason, failure.backtrace.as_deref())
+                }
+                OnError::Pass => {
+                    self.trace(
+                        item.input,
+                        stage.route,
+                        Some(stage.plugin),
+                        "failed, passed",
+                        reason.clone(),
+                    );
+                    stage.done.push(item);
+                }
+                OnError::Reject => {
+                    let text = self.blame(&stage, &reason);
+                    self.trace(
+                        item.input,
+                        stage.route,
+                        Some(stage.plugin),
+                        "failed, rejected",
+                        reason.clone(),
+                    );
+                    self.fate(item.input, Fate::Refused, Code::PluginFailed, text);
+                }
+            }
+        }
+        self.stage = Some(stage);
+    }
+
+    fn dead_letter(&mut self, stage: &Stage, item: Item, reason: &str, backtrace: Option<&str>) {
+        let route = self.table.routes()[stage.route as usize].name.clone();
+        let plugin = self.plugin_name(stage.route, stage.plugin);
+        let text = self.blame(stage, reason);
+        let mut reasons = vec![
+            ("waypost-dead-route", &*route),
+            ("waypost-dead-reason", reason),
+        ];
+        reasons.push(("waypost-dead-plugin", &plugin));
+        reasons.extend(backtrace.map(|b| ("waypost-dead-backtrace", b)));
+        let body = with_reasons(&item.body, &reasons);
+        self.trace(
+            item.input,
+            stage.route,
+            Some(stage.plugin),
+            "dead-letter",
+            reason.to_owned(),
+        );
+        self.fate(item.input, Fate::Dead, Code::PluginFailed, text.clone());
+        self.outcome.dead.push(DeadLetter {
+            input: item.input,
+            body,
+            reason: text,
+        });
+    }
+
+    /// Messages have passed all plugins of a route.
+    fn arrive(&mut self, route: RouteIndex, depth: u8, items: Vec<Item>) {
+        let table = self.table.clone();
+        let to = &table.routes()[route as usize].to;
+        let mut entries = Vec::new();
+        for item in items {
+            let chosen: Vec<&Destination> = match &item.to {
+                None => to.iter().collect(),
+                Some(indexes) => indexes.iter().filter_map(|i| to.get(*i as usize)).collect(),
+            };
+            if chosen.is_empty() {
+                self.fate(
+                    item.input,
+                    Fate::Dropped,
+                    Code::Closed,
+                    "no destination chosen".into(),
+                );
+            }
+            for destination in chosen {
+                self.trace(item.input, route, None, "to", destination.to_string());
+                match destination {
+                    Destination::Drop => {
+                        let text =
+                            format!("route '{}' drops it", table.routes()[route as usize].name);
+                        self.fate(item.input, Fate::Dropped, Code::Closed, text);
+                    }
+                    Destination::Queue(name) => {
+                        self.fate(item.input, Fate::Reached, Code::Closed, String::new());
+                        let output = Output {
+                            input: item.input,
+                            body: item.body.clone(),
+                        };
+                        match self.outcome.queues.iter_mut().find(|(n, _)| n == name) {
+                            Some((_, outputs)) => outputs.push(output),
+                            None => self.outcome.queues.push((name.clone(), vec![output])),
+                        }
+                    }
+                    Destination::Topic(topic) => {
+                        self.reenter(route, depth, &item, topic, &mut entries)
+                    }
+                }
+            }
+        }
+        self.enqueue(depth + 1, entries);
+    }
+
+    fn reenter(
+        &mut self,
+        route: RouteIndex,
+        depth: u8,
+        item: &Item,
+        topic: &Arc<str>,
+        entries: &mut Vec<(RouteIndex, Item)>,
+    ) {
+        if depth >= self.limits.reentries {
+            let stage = Stage {
+                route,
+                plugin: usize::MAX,
+                parts: VecDeque::new(),
+                done: vec![],
+                depth,
+            };
+            let reason = format!(
+                "re-entered routing more than {} times, last as '{topic}'",
+                self.limits.reentries
+            );
+            return self.dead_letter(&stage, item.clone(), &reason, None);
+        }
+        let Some(body) = with_topic(&item.body, topic) else {
+            return;
+        };
+        self.fate(item.input, Fate::Reached, Code::Closed, String::new());
+        self.outcome.live.push(Output {
+            input: item.input,
+            body: body.clone(),
+        });
+        let item = Item {
+            input: item.input,
+            body,
+            to: None,
+        };
+        entries.extend(
+            self.table
+                .matching(topic)
+                .into_iter()
+                .map(|r| (r, item.clone())),
+        );
+    }
+
+    /// What was reached outweighs what was dropped; a refusal outweighs everything.
+    fn fate(&mut self, input: u32, fate: Fate, code: Code, text: String) {
+        let slot = &mut self.fates[input as usize];
+        let rank = |fate| match fate {
+            Fate::Nothing => 0,
+            Fate::Dropped => 1,
+            Fate::Reached => 2,
+            Fate::Dead => 3,
+            Fate::Refused => 4,
+        };
+        if rank(fate) > rank(slot.0) {
+            *slot = (fate, code, text);
+        }
+    }
+
+    fn plugin_name(&self, route: RouteIndex, plugin: usize) -> Arc<str> {
+        let through = &self.table.routes()[route as usize].through;
+        match through.get(plugin) {
+            Some(index) => self.table.plugins()[*index as usize].name.clone(),
+            None => "".into(),
+        }
+    }
+
+    fn blame(&self, stage: &Stage, reason: &str) -> String {
+        let route = &self.table.routes()[stage.route as usize].name;
+        match &*self.plugin_name(stage.route, stage.plugin) {
+            "" => format!("route '{route}': {reason}"),
+            plugin => format!("route '{route}', plugin '{plugin}': {reason}"),
+        }
+    }
+
+    fn detail(&self, route: RouteIndex, verdict: &Verdict) -> String {
+        match verdict {
+            Verdict::Pass => String::new(),
+            Verdict::Drop(text) | Verdict::DeadLetter(text) | Verdict::Reject(text) => text.clone(),
+            Verdict::Replace(body) => format!("{} bytes", body.len()),
+            Verdict::Emit(bodies) => format!("{} messages", bodies.len()),
+            Verdict::To(indexes) => {
+                let to = &self.table.routes()[route as usize].to;
+                let names: Vec<String> = indexes
+                    .iter()
+                    .filter_map(|i| to.get(*i as usize))
+                    .map(|d| d.to_string())
+                    .collect();
+                names.join(", ")
+            }
+        }
+    }
+
+    fn trace(
+        &mut self,
+        input: u32,
+        route: RouteIndex,
+        plugin: Option<usize>,
+        verdict: &'static str,
+        detail: String,
+    ) {
+        if !self.traced {
+            return;
+        }
+        let plugin = plugin
+            .map(|p| self.plugin_name(route, p))
+            .filter(|name| !name.is_empty());
+        let route = self.table.routes()[route as usize].name.clone();
+        self.outcome.trace.push(Trace {
+            input,
+            route,
+            plugin,
+            verdict,
+            detail,
+        });
+    }
+
+    /// The outcome, once [`Run::step`] said done.
+    pub fn finish(mut self) -> Outcome {
+        let refused = |input: u32| self.fates[input as usize].0 == Fate::Refused;
+        if self.fates.iter().any(|(fate, ..)| *fate == Fate::Refused) {
+            for (_, outputs) in &mut self.outcome.queues {
+                outputs.retain(|o| !refused(o.input));
+            }
+            self.outcome
+                .queues
+                .retain(|(_, outputs)| !outputs.is_empty());
+            self.outcome.live.retain(|o| !refused(o.input));
+            self.outcome.dead.retain(|d| !refused(d.input));
+        }
+        for (input, (fate, code, text)) in self.fates.into_iter().enumerate() {
+            let (kind, code) = match fate {
+                Fate::Reached => continue,
+                Fate::Nothing => (ExceptionKind::Unroutable, Code::Unroutable),
+                Fate::Dropped => (ExceptionKind::Dropped, code),
+                Fate::Dead => (ExceptionKind::DeadLettered, code),
+                Fate::Refused => (ExceptionKind::Refused, code),
+            };
+            self.outcome
+                .exceptions
+                .push((input as u32, kind, code, text));
+        }
+        self.outcome
+    }
+}
+
+/// A body with headers added that say why it is in the dead letters. A body that does not parse
+/// (which admission rules out) is kept as it is.
+pub fn with_reasons(body: &Bytes, reasons: &[(&'static str, &str)]) -> Bytes {
+    let Ok(record) = RecordRef::parse(body) else {
+        return body.clone();
+    };
+    let mut message = record.to_message();
+    message
+        .headers
+        .retain(|(name, _)| !name.starts_with("waypost-dead-"));
+    // Room is made for the reasons: a dead letter must stay a valid record.
+    message
+        .headers
+        .truncate(waypost_wire::record::HEADERS_MAX - reasons.len().min(16));
+    for (name, value) in reasons.iter().filter(|(_, value)| !value.is_empty()) {
+        message
+            .headers
+            .push(((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes())));
+    }
+    message.to_body()
+}
+
+fn with_topic(body: &Bytes, topic: &str) -> Option<Bytes> {
+    let record = RecordRef::parse(body).ok()?;
+    if record.topic() == topic {
+        return Some(body.clone());
+    }
+    Some(
+        Message {
+            topic: topic.to_owned(),
+            ..record.to_message()
+        }
+        .to_body(),
+    )
+}
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

@@ -1,0 +1,271 @@
+use super::*;
+use crate::route::{PluginEntry, Route};
+use waypost_wire::Filter;
+
+fn body(topic: &str, payload: &str) -> Bytes {
+    Message::new(topic, Bytes::copy_from_slice(payload.as_bytes())).to_body()
+}
+
+fn payload(body: &Bytes) -> String {
+    String::from_utf8(RecordRef::parse(body).unwrap().payload().to_vec()).unwrap()
+}
+
+fn plugin(name: &str, on_error: OnError) -> PluginEntry {
+    PluginEntry {
+        name: name.into(),
+        on_error,
+        batch_max: 256,
+    }
+}
+
+fn route(name: &str, from: &str, through: &[u16], to: &[&str]) -> Route {
+    let to = to
+        .iter()
+        .map(|t| match t.split_once(':') {
+            Some(("queue", name)) => Destination::Queue(name.into()),
+            Some(("topic", name)) => Destination::Topic(name.into()),
+            _ => Destination::Drop,
+        })
+        .collect();
+    Route {
+        name: name.into(),
+        from: Filter::new(from).unwrap(),
+        through: through.to_vec(),
+        to,
+        is_final: false,
+    }
+}
+
+/// Runs a batch; `call` plays the plugins.
+fn run(
+    table: RouteTable,
+    inputs: &[Bytes],
+    mut call: impl FnMut(u16, Vec<String>) -> Result<Vec<Verdict>, Failure>,
+) -> Outcome {
+    let table = Arc::new(table);
+    let routes: Vec<Vec<u16>> = inputs
+        .iter()
+        .map(|b| table.matching(RecordRef::parse(b).unwrap().topic()))
+        .collect();
+    let inputs = inputs
+        .iter()
+        .zip(&routes)
+        .map(|(b, r)| (b.clone(), r.as_slice(), false));
+    let mut run = Run::new(table.clone(), Limits::default(), inputs, true);
+    let mut calls = 0;
+    loop {
+        let answer = match run.step() {
+            Step::Done => return run.finish(),
+            Step::Call { plugin, items, .. } => {
+                call(plugin, items.iter().map(|i| payload(&i.body)).collect())
+            }
+        };
+        calls += 1;
+        assert!(calls < 10_000, "no end");
+        match answer {
+            Ok(verdicts) if verdicts.iter().all(|v| *v == Verdict::Pass) && verdicts.len() == 1 => {
+                run.all_passed()
+            }
+            Ok(verdicts) => run.verdicts(verdicts),
+            Err(failure) => run.failed(failure),
+        }
+    }
+}
+
+fn trap() -> Failure {
+    Failure {
+        kind: "trap",
+        text: "unreachable".into(),
+        backtrace: Some("at f".into()),
+    }
+}
+
+fn queue(outcome: &Outcome, name: &str) -> Vec<String> {
+    let found = outcome.queues.iter().find(|(n, _)| &**n == name);
+    found
+        .map(|(_, o)| o.iter().map(|o| payload(&o.body)).collect())
+        .unwrap_or_default()
+}
+
+#[test]
+fn filter_edit_choose() {
+    let table = RouteTable::new(
+        vec![
+            route("r", "a/#", &[0, 1, 2], &["queue:x", "queue:y"]),
+            route("all", "#", &[], &["queue:all"]),
+        ],
+        vec![
+            plugin("f", OnError::DeadLetter),
+            plugin("t", OnError::DeadLetter),
+            plugin("r", OnError::DeadLetter),
+        ],
+    );
+    let inputs = [
+        body("a/1", "1"),
+        body("b", "2"),
+        body("a/3", "3"),
+        body("a/4", "4"),
+    ];
+    let outcome = run(table, &inputs, |plugin, items| {
+        let verdict = |item: &String| match (plugin, item.as_str()) {
+            (0, "3") => Verdict::Drop("odd".into()),
+            (0, _) => Verdict::Pass,
+            (1, item) => Verdict::Replace(body("a/new", &format!("{item}!"))),
+            (_, "1!") => Verdict::To(vec![1]),
+            _ => Verdict::To(vec![0, 1]),
+        };
+        Ok(items.iter().map(verdict).collect())
+    });
+    assert_eq!(queue(&outcome, "x"), ["4!"]);
+    assert_eq!(queue(&outcome, "y"), ["1!", "4!"]);
+    assert_eq!(queue(&outcome, "all"), ["1", "2", "3", "4"]);
+    assert_eq!(outcome.exceptions, []);
+    let of_first: Vec<_> = outcome
+        .trace
+        .iter()
+        .filter(|t| t.input == 0)
+        .map(|t| (t.verdict, t.detail.as_str()))
+        .collect();
+    assert_eq!(of_first[0], ("pass", ""));
+    assert!(of_first.contains(&("to", "queue:y")), "{of_first:?}");
+}
+
+#[test]
+fn only_the_guilty_message_is_hurt() {
+    for (on_error, kept) in [
+        (OnError::DeadLetter, 255),
+        (OnError::Reject, 255),
+        (OnError::Pass, 256),
+    ] {
+        let table = RouteTable::new(
+            vec![route("r", "#", &[0], &["queue:q"])],
+            vec![plugin("p", on_error)],
+        );
+        let inputs: Vec<Bytes> = (0..256).map(|i| body("t", &i.to_string())).collect();
+        let mut traps = 0;
+        let outcome = run(table, &inputs, |_, items| {
+            if items.contains(&"77".to_owned()) {
+                traps += 1;
+                return Err(trap());
+            }
+            Ok(vec![Verdict::Pass; items.len()])
+        });
+        let got = queue(&outcome, "q");
+        assert_eq!(got.len(), kept);
+        assert!(
+            got.windows(2)
+                .all(|w| w[0].parse::<u32>().unwrap() < w[1].parse().unwrap())
+        );
+        assert_eq!(traps, 9, "256 halved to 1");
+        match on_error {
+            OnError::DeadLetter => {
+                assert_eq!(outcome.exceptions[0].1, ExceptionKind::DeadLettered);
+                let record = RecordRef::parse(&outcome.dead[0].body).unwrap();
+                assert_eq!(record.header("waypost-dead-plugin"), Some(&b"p"[..]));
+                assert_eq!(
+                    record.header("waypost-dead-reason"),
+                    Some(&b"trap: unreachable"[..])
+                );
+                assert_eq!(record.header("waypost-dead-backtrace"), Some(&b"at f"[..]));
+            }
+            OnError::Reject => assert_eq!(
+                outcome.exceptions,
+                [(
+                    77,
+                    ExceptionKind::Refused,
+                    Code::PluginFailed,
+                    "route 'r', plugin 'p': trap: unreachable".into()
+                )]
+            ),
+            OnError::Pass => assert_eq!(outcome.exceptions, []),
+        }
+    }
+}
+
+#[test]
+fn a_refused_message_leaves_nothing_behind() {
+    let table = RouteTable::new(
+        vec![
+            route("a", "t", &[], &["queue:a", "topic:b/c"]),
+            route("r", "t", &[0], &["queue:r"]),
+        ],
+        vec![plugin("p", OnError::DeadLetter)],
+    );
+    let outcome = run(table, &[body("t", "1"), body("t", "2")], |_, items| {
+        Ok(items
+            .iter()
+            .map(|i| {
+                if i == "1" {
+                    Verdict::Reject("no".into())
+                } else {
+                    Verdict::Pass
+                }
+            })
+            .collect())
+    });
+    assert_eq!(queue(&outcome, "r"), ["2"]);
+    assert!(!queue(&outcome, "a").contains(&"1".to_owned()));
+    assert!(outcome.live.iter().all(|o| o.input == 1));
+    assert_eq!(outcome.exceptions.len(), 1);
+}
+
+#[test]
+fn emissions_re_enter_and_loops_end() {
+    let table = RouteTable::new(
+        vec![
+            route("in", "in", &[0], &["topic:loop"]),
+            route("loop", "loop", &[], &["topic:loop", "queue:q"]),
+        ],
+        vec![plugin("split", OnError::DeadLetter)],
+    );
+    let outcome = run(table, &[body("in", "x")], |_, _| {
+        Ok(vec![Verdict::Emit(vec![body("in", "1"), body("in", "2")])])
+    });
+    // Eight re-entries each: the first by `in`, seven by `loop`, which fills the queue each time.
+    assert_eq!(outcome.live.len(), 16);
+    assert_eq!(queue(&outcome, "q").len(), 16);
+    assert_eq!(outcome.dead.len(), 2);
+    assert!(
+        outcome.dead[0]
+            .reason
+            .contains("re-entered routing more than 8 times"),
+        "{}",
+        outcome.dead[0].reason
+    );
+}
+
+#[test]
+fn nothing_takes_it() {
+    let table = RouteTable::new(vec![route("d", "d", &[], &["drop"])], vec![]);
+    let outcome = run(
+        table,
+        &[body("x", ""), body("d", "")],
+        |_, _| unreachable!(),
+    );
+    let kinds: Vec<_> = outcome
+        .exceptions
+        .iter()
+        .map(|(i, kind, ..)| (*i, *kind))
+        .collect();
+    assert_eq!(
+        kinds,
+        [(0, ExceptionKind::Unroutable), (1, ExceptionKind::Dropped)]
+    );
+}
+
+#[test]
+fn a_wrong_number_of_verdicts_is_a_failure() {
+    let table = RouteTable::new(
+        vec![route("r", "#", &[0], &["queue:q"])],
+        vec![plugin("p", OnError::Reject)],
+    );
+    let outcome = run(table, &[body("t", "1"), body("t", "2")], |_, _| Ok(vec![]));
+    assert_eq!(outcome.exceptions.len(), 2);
+    assert!(
+        outcome.exceptions[0]
+            .3
+            .contains("0 verdicts for 1 messages"),
+        "{}",
+        outcome.exceptions[0].3
+    );
+}

@@ -1,0 +1,536 @@
+//! A queue: offsets, limits and its groups. Where the messages lie (memory, WAL, segment) is the
+//! caller's matter; this decides which offsets exist, who gets them, and what must be written.
+//!
+//! Invariants: offsets are given once and never again, whatever is purged; `first` never passes a
+//! message that some group still needs; what consumers get is below `visible`, which the caller
+//! raises when a sync has returned.
+
+use std::collections::BTreeMap;
+
+use waypost_wire::Code;
+use waypost_wire::data::Range;
+
+use crate::group::{Attempted, ConsumerId, Group};
+use crate::journal::{Entry, GroupId, GroupSnapshot, Snapshot};
+
+/// What a queue promises of its messages; every confirm says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// Confirmed means synced.
+    #[default]
+    Sync,
+    /// Kept in memory only; gone with the process.
+    Memory,
+}
+
+/// A queue's settings. Zero never means "none": an absent limit is an `Option`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What a confirm promises.
+    pub durability: Durability,
+    /// Slab bytes that it holds at most; publishers are refused beyond.
+    pub bytes_max: u64,
+    /// Messages that it holds at most.
+    pub messages_max: Option<u64>,
+    /// How long a consumer may take for a message, in ms.
+    pub ack_deadline_ms: u64,
+    /// Attempts before a message goes to the dead letters.
+    pub deliver_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            durability: Durability::Sync,
+            bytes_max: 1 << 30,
+            messages_max: None,
+            ack_deadline_ms: 30_000,
+            deliver_max: 20,
+        }
+    }
+}
+
+/// Why a queue does not take messages, or a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// At its limit in bytes.
+    #[error("queue '{queue}' holds {held} bytes, {more} more would pass its limit of {limit}")]
+    FullBytes {
+        /// Its name.
+        queue: String,
+        /// Bytes that it holds.
+        held: u64,
+        /// Bytes asked for.
+        more: u64,
+        /// Its limit.
+        limit: u64,
+    },
+    /// At its limit in messages.
+    #[error("queue '{queue}' holds {held} messages, {more} more would pass its limit of {limit}")]
+    FullMessages {
+        /// Its name.
+        queue: String,
+        /// Messages that it holds.
+        held: u64,
+        /// Messages asked for.
+        more: u64,
+        /// Its limit.
+        limit: u64,
+    },
+}
+
+impl Refusal {
+    /// The code to answer with.
+    pub fn code(&self) -> Code {
+        Code::QueueFull
+    }
+}
+
+/// A named group of a queue.
+#[derive(Debug)]
+pub struct NamedGroup {
+    /// Its number.
+    pub id: GroupId,
+    /// Its state.
+    pub group: Group,
+}
+
+/// The state of one queue.
+#[derive(Debug)]
+pub struct Queue {
+    name: String,
+    settings: Settings,
+    first: u64,
+    next: u64,
+    visible: u64,
+    bytes: u64,
+    groups: BTreeMap<String, NamedGroup>,
+    next_group: GroupId,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub fn new(name: impl Into<String>, settings: Settings) -> Queue {
+        Queue {
+            name: name.into(),
+            settings,
+            first: 0,
+            next: 0,
+            visible: 0,
+            bytes: 0,
+            groups: BTreeMap::new(),
+            next_group: 1,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes other settings; they hold from the next message on.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// The first offset that some group may still need.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The offset of the next message.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Offsets below this one may be delivered.
+    pub fn visible(&self) -> u64 {
+        self.visible
+    }
+
+    /// Slab bytes held, as told by [`Queue::append`] and [`Queue::freed`].
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Messages held.
+    pub fn messages(&self) -> u64 {
+        self.next - self.first
+    }
+
+    /// The groups by name.
+    pub fn groups(&self) -> &BTreeMap<String, NamedGroup> {
+        &self.groups
+    }
+
+    /// One group.
+    pub fn group_mut(&mut self, name: &str) -> Option<&mut NamedGroup> {
+        self.groups.get_mut(name)
+    }
+
+    /// Whether `count` more messages with `bytes` fit.
+    pub fn admit(&self, count: u64, bytes: u64) -> Result<(), Refusal> {
+        let (queue, held) = (|| self.name.clone(), self.messages());
+        if self.bytes + bytes > self.settings.bytes_max {
+            let (held, limit) = (self.bytes, self.settings.bytes_max);
+            return Err(Refusal::FullBytes {
+                queue: queue(),
+                held,
+                more: bytes,
+                limit,
+            });
+        }
+        match self.settings.messages_max {
+            Some(limit) if held + count > limit => Err(Refusal::FullMessages {
+                queue: queue(),
+                held,
+                more: count,
+                limit,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives offsets to `count` messages; the first of them. Call [`Queue::admit`] before.
+    pub fn append(&mut self, count: u64, bytes: u64) -> u64 {
+        let first = self.next;
+        self.next += count;
+        self.bytes += bytes;
+        first
+    }
+
+    /// Takes back the last `count` offsets, which nobody has seen: their write was refused.
+    pub fn unappend(&mut self, count: u64, bytes: u64) {
+        debug_assert!(self.next - count >= self.visible);
+        self.next -= count;
+        self.bytes -= bytes;
+    }
+
+    /// Everything appended so far may be delivered.
+    pub fn set_visible(&mut self) {
+        self.visible = self.next;
+    }
+
+    /// The caller has freed space.
+    pub fn freed(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Sets the bytes held, when the log says how many after a restart.
+    pub fn set_bytes(&mut self, bytes: u64) {
+        self.bytes = bytes;
+    }
+
+    /// Makes a group, unless it is there. Gives the entry to write.
+    pub fn add_group(&mut self, name: &str, start: u64) -> Option<Entry> {
+        if self.groups.contains_key(name) {
+            return None;
+        }
+        let id = self.next_group;
+        let start = start.clamp(self.first, self.next);
+        self.apply(&Entry::GroupAdded {
+            id,
+            name: name.to_owned(),
+            start,
+        });
+        Some(Entry::GroupAdded {
+            id,
+            name: name.to_owned(),
+            start,
+        })
+    }
+
+    /// Removes a group. Gives the entry to write.
+    pub fn remove_group(&mut self, name: &str) -> Option<Entry> {
+        let id = self.groups.get(name)?.id;
+        let entry = Entry::GroupRemoved { id };
+        self.apply(&entry);
+        Some(entry)
+    }
+
+    /// Drops everything that was appended. Gives the entry to write and how many messages went.
+    pub fn purge(&mut self) -> (Entry, u64) {
+        let gone = self.messages();
+        let entry = Entry::Truncated { below: self.next };
+        self.apply(&entry);
+        (entry, gone)
+    }
+
+    /// Applies an entry that this queue did not make itself: at recovery.
+    pub fn apply(&mut self, entry: &Entry) {
+        match entry {
+            Entry::GroupAdded { id, name, start } => {
+                let group = NamedGroup {
+                    id: *id,
+                    group: Group::new(*start),
+                };
+                self.groups.insert(name.clone(), group);
+                self.next_group = self.next_group.max(id + 1);
+            }
+            Entry::GroupRemoved { id } => self.groups.retain(|_, g| g.id != *id),
+            Entry::Truncated { below } => {
+                self.first = self.first.max(*below);
+                self.next = self.next.max(self.first);
+                self.visible = self.visible.max(self.first);
+                self.groups
+                    .values_mut()
+                    .for_each(|g| g.group.advance(*below));
+            }
+            Entry::Acked { .. } | Entry::Attempts { .. } => {}
+        }
+    }
+
+    /// Raises `first` to what the slowest group needs, and says whether it moved. Without groups
+    /// everything stays, for the group that is made next.
+    pub fn raise_first(&mut self) -> bool {
+        let Some(floor) = self.groups.values().map(|g| g.group.floor()).min() else {
+            return false;
+        };
+        let moved = floor > self.first;
+        self.first = self.first.max(floor);
+        moved
+    }
+
+    /// What is due next for a group of this queue; see [`Group::next_run`].
+    pub fn next_run(&self, group: &str, count_max: u64) -> Option<Attempted> {
+        self.groups
+            .get(group)?
+            .group
+            .next_run(self.visible, count_max)
+    }
+
+    /// Splits what failed into what may be tried again and what has had its attempts.
+    pub fn split_spent(&self, failed: Vec<Attempted>) -> (Vec<Attempted>, Vec<Attempted>) {
+        failed
+            .into_iter()
+            .partition(|f| f.attempt < self.settings.deliver_max)
+    }
+
+    /// When some group has something to do next.
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.groups
+            .values()
+            .filter_map(|g| g.group.next_timeout())
+            .min()
+    }
+
+    /// The whole state, so that the journal before it may go.
+    pub fn snapshot(&self) -> Snapshot {
+        let group = |(name, named): (&String, &NamedGroup)| GroupSnapshot {
+            id: named.id,
+            name: name.clone(),
+            floor: named.group.floor(),
+            acked: named.group.acked().clone(),
+            attempts: named.group.attempts(),
+        };
+        Snapshot {
+            first: self.first,
+            next: self.next,
+            next_group: self.next_group,
+            groups: self.groups.iter().map(group).collect(),
+        }
+    }
+
+    /// Acks for a consumer of a group. Gives the entry to write, if any of them was its own.
+    pub fn ack(&mut self, group: &str, consumer: ConsumerId, ranges: &[Range]) -> Option<Entry> {
+        let named = self.groups.get_mut(group)?;
+        let done = named.group.ack(consumer, ranges);
+        (!done.is_empty()).then_some(Entry::Acked {
+            id: named.id,
+            ranges: done,
+        })
+    }
+}
+
+/// A queue while its journal is read: entries in order, then [`Recovering::finish`].
+#[derive(Debug)]
+pub struct Recovering {
+    queue: Queue,
+    groups: BTreeMap<GroupId, GroupSnapshot>,
+}
+
+impl Recovering {
+    /// Begins with an empty queue.
+    pub fn new(name: impl Into<String>, settings: Settings) -> Recovering {
+        Recovering {
+            queue: Queue::new(name, settings),
+            groups: BTreeMap::new(),
+        }
+    }
+
+    /// A snapshot replaces everything before it.
+    pub fn snapshot(&mut self, snapshot: Snapshot) {
+        self.queue.first = snapshot.first;
+        self.queue.next = snapshot.next;
+        self.queue.next_group = snapshot.next_group;
+        self.groups = snapshot.groups.into_iter().map(|g| (g.id, g)).collect();
+    }
+
+    /// Messages were appended.
+    pub fn messages(&mut self, first: u64, count: u64) {
+        self.queue.next = self.queue.next.max(first + count);
+    }
+
+    /// The log has messages up to here (exclusive), whatever the journal says.
+    pub fn at_least(&mut self, next: u64) {
+        self.queue.next = self.queue.next.max(next);
+    }
+
+    /// An entry was written.
+    pub fn entry(&mut self, entry: Entry) {
+        match entry {
+            Entry::GroupAdded { id, name, start } => {
+                self.queue.next_group = self.queue.next_group.max(id + 1);
+                let group = GroupSnapshot {
+                    id,
+                    name,
+                    floor: start,
+                    ..GroupSnapshot::default()
+                };
+                self.groups.insert(id, group);
+            }
+            Entry::GroupRemoved { id } => drop(self.groups.remove(&id)),
+            Entry::Acked { id, ranges } => {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    ranges
+                        .into_iter()
+                        .for_each(|range| group.acked.insert(range));
+                }
+            }
+            Entry::Attempts { id, attempts } => {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.attempts.extend(attempts);
+                }
+            }
+            Entry::Truncated { below } => {
+                self.queue.first = self.queue.first.max(below);
+                self.queue.next = self.queue.next.max(below);
+                for group in self.groups.values_mut() {
+                    group.floor = group.floor.max(below);
+                }
+            }
+        }
+    }
+
+    /// The queue as it was. Everything that was found is synced, so all of it is visible.
+    pub fn finish(mut self) -> Queue {
+        for (id, mut group) in self.groups {
+            group.acked.remove_below(group.floor);
+            let mut state = Group::recover(group.floor, group.acked, &group.attempts);
+            state.advance(self.queue.first);
+            self.queue
+                .groups
+                .insert(group.name, NamedGroup { id, group: state });
+        }
+        self.queue.raise_first();
+        self.queue.next = self.queue.next.max(self.queue.first);
+        self.queue.visible = self.queue.next;
+        self.queue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn r(first: u64, last: u64) -> Range {
+        Range { first, last }
+    }
+
+    #[test]
+    fn limits_refuse_and_name_themselves() {
+        let settings = Settings {
+            bytes_max: 100,
+            messages_max: Some(3),
+            ..Settings::default()
+        };
+        let mut queue = Queue::new("q", settings);
+        assert_eq!(queue.append(2, 90), 0);
+        let error = queue.admit(1, 11).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "queue 'q' holds 90 bytes, 11 more would pass its limit of 100"
+        );
+        assert_eq!(queue.admit(2, 1).unwrap_err().code(), Code::QueueFull);
+        queue.freed(90);
+        assert_eq!(queue.admit(1, 11), Ok(()));
+    }
+
+    #[test]
+    fn only_synced_messages_are_due() {
+        let mut queue = Queue::new("q", Settings::default());
+        queue.add_group("g", 0);
+        queue.append(5, 5);
+        assert_eq!(queue.next_run("g", 9), None);
+        queue.set_visible();
+        assert_eq!(queue.next_run("g", 9).map(|a| a.range), Some(r(0, 4)));
+    }
+
+    #[test]
+    fn the_slowest_group_holds_the_messages() {
+        let mut queue = Queue::new("q", Settings::default());
+        queue.append(9, 9);
+        queue.set_visible();
+        assert!(!queue.raise_first());
+        queue.add_group("a", 0);
+        queue.add_group("b", 3);
+        for (group, last) in [("a", 5), ("b", 8)] {
+            let run = queue.next_run(group, 6).unwrap();
+            assert_eq!(run.range.last, last);
+            queue.group_mut(group).unwrap().group.lease(1, run, 9);
+        }
+        queue.ack("a", 1, &[r(0, 5)]).unwrap();
+        assert!(queue.raise_first());
+        assert_eq!(queue.first(), 3);
+        queue.remove_group("b");
+        assert!(queue.raise_first());
+        assert_eq!((queue.first(), queue.messages()), (6, 3));
+    }
+
+    /// The journal of a life, replayed, gives the same state: from its start and from a snapshot.
+    #[test]
+    fn replay_gives_the_same_state() {
+        let mut queue = Queue::new("q", Settings::default());
+        let mut from_start = Recovering::new("q", Settings::default());
+        queue.append(10, 10);
+        queue.set_visible();
+        from_start.messages(0, 10);
+        from_start.entry(queue.add_group("g", 0).unwrap());
+        let run = queue.next_run("g", 8).unwrap();
+        queue.group_mut("g").unwrap().group.lease(1, run, 9);
+        from_start.entry(queue.ack("g", 1, &[r(0, 1), r(4, 4)]).unwrap());
+        let named = queue.group_mut("g").unwrap();
+        let attempts = named.group.nack(1, &[r(5, 6)], None);
+        from_start.entry(Entry::Attempts {
+            id: named.id,
+            attempts,
+        });
+        queue.raise_first();
+        let mut from_snapshot = Recovering::new("q", Settings::default());
+        from_snapshot.snapshot(Snapshot::decode(&queue.snapshot().encode()).unwrap());
+        for recovered in [from_start.finish(), from_snapshot.finish()] {
+            assert_eq!(recovered.snapshot(), queue.snapshot());
+            assert_eq!(recovered.visible(), 10);
+            let first = recovered.next_run("g", 9).unwrap();
+            assert_eq!((first.range, first.attempt), (r(2, 3), 1));
+        }
+    }
+
+    #[test]
+    fn purge_leaves_offsets_used() {
+        let mut queue = Queue::new("q", Settings::default());
+        queue.add_group("g", 0);
+        queue.append(4, 4);
+        queue.set_visible();
+        let run = queue.next_run("g", 2).unwrap();
+        queue.group_mut("g").unwrap().group.lease(1, run, 9);
+        assert_eq!(queue.purge(), (Entry::Truncated { below: 4 }, 4));
+        assert_eq!(queue.ack("g", 1, &[r(0, 1)]), None);
+        assert_eq!((queue.messages(), queue.append(1, 1)), (0, 4));
+    }
+}
