@@ -1,0 +1,150 @@
+//! Management: one request, one stream, one answer.
+//!
+//! A request is never sent again by itself. Where [`Error::has_no_side_effects`] says `false`, the
+//! node may have done it.
+
+use waypost_wire::control::{
+    self, Explain, Explained, Manage, ManageRequest, Managed, ManagedResponse, NodeInfo, NodeState,
+    Peeked, PluginList, PluginListed, QueueAdd, QueueList, QueueListed, QueueName, QueuePeek,
+    QueueSettings, QueueState,
+};
+use waypost_wire::{FrameType, Message};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::session::Stream;
+use crate::stream;
+
+/// Takes the alternative out of an answer, or names the one that was expected.
+macro_rules! expect {
+    ($response:expr, $kind:ident) => {
+        match $response {
+            ManagedResponse::$kind(answer) => Ok(answer),
+            other => Err(other_answer(stringify!($kind), &other)),
+        }
+    };
+}
+
+impl Client {
+    /// Any request; the functions below are shorter.
+    pub async fn manage(&self, request: ManageRequest) -> Result<ManagedResponse, Error> {
+        let session = self.inner.session().await?;
+        let request = Manage {
+            request: Some(request),
+        };
+        let first = control::bytes_of(FrameType::Manage, &request);
+        let limit = session.welcome.frame_bytes_max as usize;
+        if limit > 0 && first.len() > limit {
+            return Err(Error::TooLarge {
+                what: "request",
+                length: first.len(),
+                limit,
+            });
+        }
+        let Stream {
+            mut send,
+            mut reader,
+            guard: _guard,
+        } = session.open(first).await?;
+        stream::finish(&mut send);
+        let frame = reader
+            .expect(FrameType::Managed, "MANAGED or ERROR")
+            .await?;
+        let answer: Managed = control::parse(&frame)?;
+        Ok(answer
+            .response
+            .ok_or_else(|| frame.malformed("has no answer that this version knows"))?)
+    }
+
+    /// All queues.
+    pub async fn queue_list(&self) -> Result<QueueListed, Error> {
+        let request = ManageRequest::QueueList(QueueList {});
+        expect!(self.manage(request).await?, QueueList)
+    }
+
+    /// Makes a queue; [`waypost_wire::Code::Exists`] where it is there with other settings.
+    pub async fn queue_add(
+        &self,
+        queue: impl Into<String>,
+        settings: QueueSettings,
+    ) -> Result<(), Error> {
+        let request = ManageRequest::QueueAdd(QueueAdd {
+            queue: queue.into(),
+            settings: Some(settings),
+        });
+        expect!(self.manage(request).await?, Done).map(drop)
+    }
+
+    /// A queue and its groups.
+    pub async fn queue_info(&self, queue: impl Into<String>) -> Result<QueueState, Error> {
+        let queue = queue.into();
+        let request = ManageRequest::QueueInfo(QueueName { queue });
+        expect!(self.manage(request).await?, QueueInfo)
+    }
+
+    /// Looks at up to `count` messages from an offset on, without taking them.
+    pub async fn queue_peek(
+        &self,
+        queue: impl Into<String>,
+        from_offset: u64,
+        count: u32,
+    ) -> Result<Peeked, Error> {
+        let request = ManageRequest::QueuePeek(QueuePeek {
+            queue: queue.into(),
+            from_offset,
+            count,
+        });
+        expect!(self.manage(request).await?, QueuePeek)
+    }
+
+    /// Deletes all messages of a queue; gives how many.
+    pub async fn queue_purge(&self, queue: impl Into<String>) -> Result<u64, Error> {
+        let queue = queue.into();
+        let request = ManageRequest::QueuePurge(QueueName { queue });
+        expect!(self.manage(request).await?, Done).map(|done| done.count)
+    }
+
+    /// Removes a queue with its messages and groups; gives how many messages.
+    pub async fn queue_remove(&self, queue: impl Into<String>) -> Result<u64, Error> {
+        let queue = queue.into();
+        let request = ManageRequest::QueueRemove(QueueName { queue });
+        expect!(self.manage(request).await?, Done).map(|done| done.count)
+    }
+
+    /// All plugins and what they did.
+    pub async fn plugin_list(&self) -> Result<PluginListed, Error> {
+        let request = ManageRequest::PluginList(PluginList {});
+        expect!(self.manage(request).await?, PluginList)
+    }
+
+    /// The node.
+    pub async fn node_info(&self) -> Result<NodeState, Error> {
+        let request = ManageRequest::NodeInfo(NodeInfo {});
+        expect!(self.manage(request).await?, NodeInfo)
+    }
+
+    /// What the node's routes and plugins would do with a message, without doing it.
+    pub async fn explain(&self, message: &Message) -> Result<Explained, Error> {
+        let request = ManageRequest::Explain(Explain {
+            record: message.to_body(),
+        });
+        expect!(self.manage(request).await?, Explain)
+    }
+}
+
+fn other_answer(expected: &'static str, other: &ManagedResponse) -> Error {
+    let got = match other {
+        ManagedResponse::Done(_) => "Done",
+        ManagedResponse::QueueList(_) => "QueueList",
+        ManagedResponse::QueueInfo(_) => "QueueInfo",
+        ManagedResponse::QueuePeek(_) => "QueuePeek",
+        ManagedResponse::PluginList(_) => "PluginList",
+        ManagedResponse::NodeInfo(_) => "NodeInfo",
+        ManagedResponse::Explain(_) => "Explain",
+    };
+    Error::Protocol(waypost_wire::WireError::Malformed {
+        frame: FrameType::Managed,
+        offset: 0,
+        what: format!("answers {got}, expected {expected}"),
+    })
+}

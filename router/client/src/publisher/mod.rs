@@ -1,0 +1,245 @@
+//! Publishing: a stream for each publisher, batches up, cumulative confirms down.
+//!
+//! [`Publisher`] hands messages to an [`outbox`] under one short lock; a task, the driver, takes
+//! whatever has been queued, writes it, and reads confirms. No timer delays a lone message, and
+//! what is queued while the driver writes goes together.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+
+use tokio::sync::{Notify, oneshot};
+use waypost_wire::data::{Exception, Level};
+use waypost_wire::{Message, RecordError, RecordRef, Slab};
+
+use crate::client::{Client, Handle};
+use crate::error::Error;
+
+mod driver;
+mod outbox;
+
+use outbox::{Answer, Outbox};
+pub use outbox::{BatchConfirmed, PublisherStats};
+
+/// How a publisher is opened.
+#[derive(Clone, Debug, Default)]
+pub struct PublisherOptions {
+    /// For people; the node shows it.
+    pub name: String,
+    /// Unconfirmed messages to ask the node for; 0: the node's default. The node decides.
+    pub window_messages: u32,
+}
+
+/// Sends messages to a node, in order.
+///
+/// **At least once.** What is not confirmed when a connection is lost is sent again on the next
+/// one, in order, and may then be stored twice; the messages' `producer` field lets the node see
+/// that. Confirmations come in order.
+///
+/// Dropping a publisher finishes in the background what was accepted, as long as the runtime and
+/// the [`Client`] or another user of it live; [`Publisher::close`] waits for it.
+pub struct Publisher {
+    shared: Arc<Shared>,
+    payload_bytes_max: usize,
+}
+
+pub(crate) struct Shared {
+    outbox: Mutex<Outbox>,
+    /// Wakes the driver: something was queued, or closing began.
+    work: Notify,
+    /// Wakes those who wait to queue.
+    room: Notify,
+    closed: tokio::sync::watch::Sender<bool>,
+}
+
+impl Shared {
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        match self.outbox.lock() {
+            Ok(outbox) => outbox,
+            // No code under this lock panics but on a broken invariant; the driver sees it too.
+            Err(poisoned) => poisoned.into_inner(),
+        }
+    }
+}
+
+impl Client {
+    /// Opens a publisher. An error that the node has against it comes from here; later ones come
+    /// with the tickets.
+    pub async fn publisher(&self, options: PublisherOptions) -> Result<Publisher, Error> {
+        let shared = Arc::new(Shared {
+            outbox: Mutex::new(Outbox::new()),
+            work: Notify::new(),
+            room: Notify::new(),
+            closed: tokio::sync::watch::Sender::new(false),
+        });
+        let payload_bytes_max = self.welcome().await?.payload_bytes_max as usize;
+        let handle: Arc<Handle> = self.inner.clone();
+        let first = driver::open(&handle, &options).await?;
+        tokio::spawn(driver::drive(handle, shared.clone(), options, first));
+        Ok(Publisher {
+            shared,
+            payload_bytes_max: match payload_bytes_max {
+                0 => waypost_wire::PAYLOAD_BYTES_DEFAULT,
+                limit => limit,
+            },
+        })
+    }
+}
+
+impl Publisher {
+    /// Queues a message as soon as the window has room for it, and gives its ticket. Dropping the
+    /// ticket does not take the message back. A refusal of the node comes with the ticket.
+    pub async fn send(&self, message: &Message) -> Result<Ticket, Error> {
+        let body = self.encode(message)?;
+        let receiver = self.queued(|outbox| outbox.push(&body)).await?;
+        Ok(Ticket(BatchTicket(receiver)))
+    }
+
+    /// As [`Publisher::send`], but [`Error::WindowFull`] instead of waiting.
+    pub fn try_send(&self, message: &Message) -> Result<Ticket, Error> {
+        let body = self.encode(message)?;
+        let receiver = self.queue_now(|outbox| outbox.push(&body))?;
+        Ok(Ticket(BatchTicket(receiver)))
+    }
+
+    /// Queues records that the caller encoded, with one ticket for all of them; the way to high
+    /// rates. Their bytes are shared, not copied, and not looked into: the node refuses what is
+    /// wrong with them. More than a frame may hold is cut into several.
+    pub async fn send_slab(&self, slab: &Slab) -> Result<BatchTicket, Error> {
+        Ok(BatchTicket(
+            self.queued(|outbox| outbox.push_slab(slab)).await?,
+        ))
+    }
+
+    /// As [`Publisher::send_slab`], but [`Error::WindowFull`] instead of waiting.
+    pub fn try_send_slab(&self, slab: &Slab) -> Result<BatchTicket, Error> {
+        Ok(BatchTicket(
+            self.queue_now(|outbox| outbox.push_slab(slab))?,
+        ))
+    }
+
+    /// Waits until everything accepted so far is settled. Exceptions come with the tickets.
+    pub async fn flush(&self) -> Result<(), Error> {
+        let receiver = self.shared.outbox().flush();
+        BatchTicket(receiver).await.map(drop)
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> PublisherStats {
+        self.shared.outbox().stats()
+    }
+
+    /// Settles everything, and waits for the node's CLOSED.
+    pub async fn close(self) -> Result<(), Error> {
+        let mut closed = self.shared.closed.subscribe();
+        self.begin_close();
+        let _ = closed.wait_for(|closed| *closed).await;
+        match &self.shared.outbox().ended {
+            None | Some(Error::Closed) => Ok(()),
+            Some(error) => Err(error.clone()),
+        }
+    }
+
+    fn begin_close(&self) {
+        self.shared.outbox().closing = true;
+        self.shared.work.notify_one();
+    }
+
+    fn encode(&self, message: &Message) -> Result<bytes::Bytes, Error> {
+        let length = message.payload.len();
+        if length > self.payload_bytes_max {
+            return Err(Error::Record(RecordError::PayloadTooLarge {
+                length,
+                limit: self.payload_bytes_max,
+            }));
+        }
+        let body = message.to_body();
+        RecordRef::parse(&body).map_err(Error::Record)?;
+        Ok(body)
+    }
+
+    fn queue_now(
+        &self,
+        push: impl FnOnce(&mut Outbox) -> Result<oneshot::Receiver<Answer>, Error>,
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
+        let mut outbox = self.shared.outbox();
+        if !outbox.has_room() && outbox.ended.is_none() {
+            return Err(Error::WindowFull);
+        }
+        let receiver = push(&mut outbox)?;
+        drop(outbox);
+        self.shared.work.notify_one();
+        Ok(receiver)
+    }
+
+    async fn queued(
+        &self,
+        push: impl Fn(&mut Outbox) -> Result<oneshot::Receiver<Answer>, Error>,
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
+        loop {
+            match self.queue_now(&push) {
+                Err(Error::WindowFull) => {}
+                other => return other,
+            }
+            let room = self.shared.room.notified();
+            let mut room = std::pin::pin!(room);
+            room.as_mut().enable();
+            // Between the two there may have come room.
+            if !self.shared.outbox().has_room() {
+                room.await;
+            }
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.begin_close();
+    }
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The message's sequence, counted from 1 over the publisher's life.
+    pub sequence: u64,
+    /// What the node promises.
+    pub level: Level,
+    /// What else there is to say; with [`waypost_wire::data::ExceptionKind::Refused`] the node
+    /// did not accept the message.
+    pub exception: Option<Exception>,
+}
+
+/// Resolves to what became of one message.
+#[derive(Debug)]
+#[must_use = "without awaiting it nobody learns whether the message was accepted"]
+pub struct Ticket(BatchTicket);
+
+impl Future for Ticket {
+    type Output = Result<Confirmed, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_ok(|batch| Confirmed {
+            sequence: batch.first_sequence,
+            level: batch.level,
+            exception: batch.exceptions.into_iter().next(),
+        })
+    }
+}
+
+/// Resolves to what became of the messages of one [`Publisher::send_slab`].
+#[derive(Debug)]
+#[must_use = "without awaiting it nobody learns whether the messages were accepted"]
+pub struct BatchTicket(oneshot::Receiver<Answer>);
+
+impl Future for BatchTicket {
+    type Output = Result<BatchConfirmed, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0)
+            .poll(cx)
+            // The driver is gone with the runtime that it ran on.
+            .map(|answer| answer.unwrap_or(Err(Error::Closed)))
+    }
+}

@@ -1,0 +1,123 @@
+//! Live subscriptions: what is published from now on and matches, as long as one keeps up.
+//!
+//! There is no driver and no buffer of our own: [`Subscriber::next`] reads the stream, and QUIC's
+//! window bounds what waits. A subscriber that reads too slowly loses messages at the node and is
+//! told how many, at the place where they are missing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waypost_wire::control::{self, OpenSubscriber};
+use waypost_wire::data::{self, Live};
+use waypost_wire::{Filter, FrameType};
+
+use crate::client::{Client, Handle};
+use crate::error::Error;
+use crate::session::{Session, Stream};
+use crate::stream;
+
+/// What a subscriber is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscriberEvent {
+    /// Messages that the node received at the same time.
+    Batch(Live),
+    /// So many messages are missing here, because this side read too slowly.
+    Lost(u64),
+    /// The connection was lost and is back; an unknown number of messages is missing here.
+    Reconnected,
+}
+
+/// Sees messages as they pass; nothing is kept for it. See [`Client::subscriber`].
+pub struct Subscriber {
+    handle: Arc<Handle>,
+    first: Bytes,
+    open: Option<(Arc<Session>, Stream)>,
+    failures: u32,
+}
+
+impl Client {
+    /// Subscribes to all topics that match one of `filters`. `name` is for people.
+    pub async fn subscriber(
+        &self,
+        filters: &[Filter],
+        name: impl Into<String>,
+    ) -> Result<Subscriber, Error> {
+        let first = OpenSubscriber {
+            filters: filters.iter().map(|f| f.as_str().to_owned()).collect(),
+            name: name.into(),
+        };
+        let mut subscriber = Subscriber {
+            handle: self.inner.clone(),
+            first: control::bytes_of(FrameType::OpenSubscriber, &first),
+            open: None,
+            failures: 0,
+        };
+        subscriber.open = Some(subscriber.reopen().await?);
+        Ok(subscriber)
+    }
+}
+
+impl Subscriber {
+    /// The next event; `None` once the client is closed. Nothing is lost when the future is
+    /// dropped.
+    pub async fn next(&mut self) -> Result<Option<SubscriberEvent>, Error> {
+        loop {
+            let result = match &mut self.open {
+                Some((session, stream)) => tokio::select! {
+                    biased;
+                    event = read(stream) => event,
+                    // The node drains and has nothing more for us: go with it.
+                    () = session.drained() => Ok(None),
+                },
+                None => match self.reopen().await {
+                    Ok(open) => {
+                        self.open = Some(open);
+                        return Ok(Some(SubscriberEvent::Reconnected));
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            match result {
+                Ok(Some(event)) => {
+                    self.failures = 0;
+                    return Ok(Some(event));
+                }
+                Ok(None) => self.open = None,
+                Err(Error::Closed) => return Ok(None),
+                Err(error) if error.reopens() => {
+                    self.open = None;
+                    let Some(delay) = self.handle.delay(self.failures) else {
+                        return Err(error);
+                    };
+                    self.failures += 1;
+                    if !matches!(error, Error::Lost(_)) {
+                        tokio::time::sleep(delay).await;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn reopen(&self) -> Result<(Arc<Session>, Stream), Error> {
+        let session = self.handle.session().await?;
+        let mut stream = session.open_subscriber(self.first.clone()).await?;
+        stream.reader.opened().await?;
+        Ok((session, stream))
+    }
+}
+
+/// The next event of one stream; `None` where the node closed it.
+async fn read(stream: &mut Stream) -> Result<Option<SubscriberEvent>, Error> {
+    const EXPECTED: &str = "LIVE, LOST, CLOSED or ERROR";
+    let Some(frame) = stream.reader.next().await? else {
+        return Err(stream::ended(EXPECTED));
+    };
+    match frame.kind {
+        FrameType::Live => Ok(Some(SubscriberEvent::Batch(Live::parse(&frame)?))),
+        FrameType::Lost => Ok(Some(SubscriberEvent::Lost(data::parse_lost(&frame)?))),
+        FrameType::Closed => Ok(None),
+        _ => Err(frame.unexpected(EXPECTED).into()),
+    }
+}
