@@ -1,0 +1,205 @@
+//! Write Waypost plugins in Rust.
+//!
+//! A plugin is a type that says what it needs ([`Plugin`]) and answers in one role: [`Filter`],
+//! [`Transform`], [`Route`], or [`Each`]. [`export!`] makes a component of it:
+//!
+//! ```
+//! use waypost_plugin::{Answer, Config, Decision, Filter, InitError, Interest, Message, Plugin};
+//!
+//! struct Loud {
+//!     limit: f64,
+//! }
+//!
+//! impl Plugin for Loud {
+//!     fn init(config: &Config) -> Result<(Loud, Interest), InitError> {
+//!         config.allow(&["limit"])?;
+//!         let limit = config.parsed("limit")?.unwrap_or(80.0);
+//!         Ok((Loud { limit }, Interest::nothing().header("decibel")))
+//!     }
+//! }
+//!
+//! impl Filter for Loud {
+//!     fn filter(&mut self, message: &Message<'_>) -> Answer {
+//!         match message.header_str("decibel").and_then(|text| text.parse::<f64>().ok()) {
+//!             Some(decibel) if decibel >= self.limit => Decision::Pass.into(),
+//!             Some(_) => Decision::Drop.into(),
+//!             None => Decision::DeadLetter.because("header 'decibel' is not a number"),
+//!         }
+//!     }
+//! }
+//!
+//! waypost_plugin::export!(Loud: filter);
+//! # fn main() {}
+//! ```
+//!
+//! Messages are views into the packed batch of `wit/plugin.wit`: a field that is never read costs
+//! nothing. An instance is used by one thread and one call at a time, and may be replaced at any
+//! moment (after a trap, or when the configuration changes), so what it keeps in `self` is a
+//! cache, never the truth.
+
+mod batch;
+mod config;
+pub mod host;
+pub mod raw;
+mod verdict;
+
+pub use batch::{Batch, Message, Messages};
+pub use raw::api::waypost::plugin::types::{
+    Config, Edit, Error, HeaderInterest, InitError, Interest, Message as OwnMessage, Outgoing,
+    PayloadInterest,
+};
+pub use raw::each::exports::waypost::plugin::each::Outcome as EachOutcome;
+pub use raw::filter::exports::waypost::plugin::filter::{Decision, Decisions};
+pub use raw::route::exports::waypost::plugin::route::Choice;
+pub use raw::transform::exports::waypost::plugin::transform::Outcome;
+pub use verdict::Answer;
+
+/// What every plugin is, whatever its role.
+pub trait Plugin: Sized + 'static {
+    /// Reads the settings and says which fields of messages are needed. Called once for each
+    /// instance, before anything else.
+    fn init(config: &Config) -> Result<(Self, Interest), InitError>;
+}
+
+/// Says which messages go on.
+pub trait Filter: Plugin {
+    /// Decides on one message.
+    fn filter(&mut self, message: &Message<'_>) -> Answer;
+
+    /// Decides on a batch; override it where messages have to be seen together.
+    fn filter_batch(&mut self, batch: &Batch) -> Result<Decisions, Error> {
+        let mut each = Vec::with_capacity(batch.len());
+        let mut reasons = Vec::new();
+        for message in batch {
+            let Answer { decision, reason } = self.filter(&message);
+            each.push(decision);
+            if let Some(reason) = reason {
+                reasons.push((message.position(), reason));
+            }
+        }
+        Ok(Decisions { each, reasons })
+    }
+}
+
+/// Says what messages become.
+pub trait Transform: Plugin {
+    /// Decides on one message.
+    fn transform(&mut self, message: &Message<'_>) -> Outcome;
+
+    /// Decides on a batch; override it where messages have to be seen together.
+    fn transform_batch(&mut self, batch: &Batch) -> Result<Vec<Outcome>, Error> {
+        Ok(batch
+            .iter()
+            .map(|message| self.transform(&message))
+            .collect())
+    }
+}
+
+/// Says where messages go.
+pub trait Route: Plugin {
+    /// Decides on one message.
+    fn route(&mut self, message: &Message<'_>) -> Choice;
+
+    /// Decides on a batch; override it where messages have to be seen together.
+    fn route_batch(&mut self, batch: &Batch) -> Result<Vec<Choice>, Error> {
+        Ok(batch.iter().map(|message| self.route(&message)).collect())
+    }
+}
+
+/// Answers for one message a call, in any way. Simple, and about twenty times dearer.
+pub trait Each: Plugin {
+    /// Decides on one message.
+    fn on_message(&mut self, message: OwnMessage) -> Result<EachOutcome, Error>;
+}
+
+/// Makes a component of a plugin: `export!(Type: filter)`. The roles are `filter`, `transform`,
+/// `route` and `each`; several are separated by commas, and the router's configuration then names
+/// the one that is meant.
+#[macro_export]
+macro_rules! export {
+    ($plugin:ty: $($role:ident),+ $(,)?) => {
+        const _: () = {
+            struct Exported;
+
+            ::std::thread_local! {
+                static PLUGIN: ::std::cell::RefCell<::core::option::Option<$plugin>> =
+                    const { ::std::cell::RefCell::new(::core::option::Option::None) };
+            }
+
+            impl $crate::raw::lifecycle::exports::waypost::plugin::lifecycle::Guest for Exported {
+                fn init(config: $crate::Config) -> Result<$crate::Interest, $crate::InitError> {
+                    let (plugin, interest) = <$plugin as $crate::Plugin>::init(&config)?;
+                    PLUGIN.with_borrow_mut(|slot| *slot = Some(plugin));
+                    Ok(interest)
+                }
+            }
+            $crate::raw::lifecycle::export!(Exported with_types_in $crate::raw::lifecycle);
+
+            $($crate::export_role!($role);)+
+        };
+    };
+}
+
+/// One role of [`export!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_role {
+    (filter) => {
+        impl $crate::raw::filter::exports::waypost::plugin::filter::Guest for Exported {
+            fn filter(
+                batch: $crate::raw::types::Batch,
+            ) -> Result<$crate::Decisions, $crate::Error> {
+                $crate::with_plugin(&PLUGIN, |plugin| {
+                    $crate::Filter::filter_batch(plugin, &$crate::Batch::new(batch)?)
+                })
+            }
+        }
+        $crate::raw::filter::export!(Exported with_types_in $crate::raw::filter);
+    };
+    (transform) => {
+        impl $crate::raw::transform::exports::waypost::plugin::transform::Guest for Exported {
+            fn transform(
+                batch: $crate::raw::types::Batch,
+            ) -> Result<Vec<$crate::Outcome>, $crate::Error> {
+                $crate::with_plugin(&PLUGIN, |plugin| {
+                    $crate::Transform::transform_batch(plugin, &$crate::Batch::new(batch)?)
+                })
+            }
+        }
+        $crate::raw::transform::export!(Exported with_types_in $crate::raw::transform);
+    };
+    (route) => {
+        impl $crate::raw::route::exports::waypost::plugin::route::Guest for Exported {
+            fn route(
+                batch: $crate::raw::types::Batch,
+            ) -> Result<Vec<$crate::Choice>, $crate::Error> {
+                $crate::with_plugin(&PLUGIN, |plugin| {
+                    $crate::Route::route_batch(plugin, &$crate::Batch::new(batch)?)
+                })
+            }
+        }
+        $crate::raw::route::export!(Exported with_types_in $crate::raw::route);
+    };
+    (each) => {
+        impl $crate::raw::each::exports::waypost::plugin::each::Guest for Exported {
+            fn on_message(
+                message: $crate::OwnMessage,
+            ) -> Result<$crate::EachOutcome, $crate::Error> {
+                $crate::with_plugin(&PLUGIN, |plugin| $crate::Each::on_message(plugin, message))
+            }
+        }
+        $crate::raw::each::export!(Exported with_types_in $crate::raw::each);
+    };
+}
+
+/// Runs `call` on the instance's plugin; for [`export!`].
+#[doc(hidden)]
+pub fn with_plugin<P, T>(
+    slot: &'static std::thread::LocalKey<std::cell::RefCell<Option<P>>>,
+    call: impl FnOnce(&mut P) -> Result<T, Error>,
+) -> Result<T, Error> {
+    slot.with_borrow_mut(|plugin| match plugin {
+        Some(plugin) => call(plugin),
+        None => Err(Error::Internal("called before init".into())),
+    })
+}
