@@ -1,0 +1,92 @@
+//! Names that the file declares, and the places that use them.
+//!
+//! Declarations may stand after their uses, so uses are resolved when all sections were read.
+
+use super::read::{Document, Found};
+use super::{NAME_BYTES_MAX, Problem};
+
+/// What a name stands for; each kind has its own space of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Queue,
+    Plugin,
+    Route,
+    Role,
+    Token,
+    Certificate,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Kind::Queue => "queue",
+            Kind::Plugin => "plugin",
+            Kind::Route => "route",
+            Kind::Role => "role",
+            Kind::Token => "token",
+            Kind::Certificate => "common name",
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Names {
+    declared: Vec<(Kind, Found<String>)>,
+    used: Vec<(Kind, Found<String>)>,
+}
+
+impl Names {
+    /// Notes a declaration; a second one of the same name is an error.
+    pub(super) fn declare(&mut self, doc: &Document<'_>, kind: Kind, name: &Found<String>) {
+        let first = |(k, n): &&(Kind, Found<String>)| *k == kind && n.value == name.value;
+        if let Some((_, first)) = self.declared.iter().find(first) {
+            let problem = Problem::Duplicate {
+                what: kind.as_str(),
+                name: name.value.clone(),
+                first_line: doc.line(first.at),
+            };
+            doc.error(&name.place, name.at, problem);
+            return;
+        }
+        self.declared.push((kind, name.clone()));
+    }
+
+    /// Notes a use.
+    pub(super) fn refer(&mut self, kind: Kind, name: Found<String>) {
+        self.used.push((kind, name));
+    }
+
+    /// Reports uses without a declaration. `implicit` queues exist without one.
+    pub(super) fn resolve(&self, doc: &Document<'_>, implicit: &str) {
+        for (kind, name) in &self.used {
+            let of_kind = self.declared.iter().filter(|(k, _)| k == kind);
+            let mut known: Vec<&str> = of_kind.map(|(_, n)| n.value.as_str()).collect();
+            if *kind == Kind::Queue {
+                known.push(implicit);
+            }
+            if !known.contains(&name.value.as_str()) {
+                let problem = Problem::unknown(kind.as_str(), &name.value, &known);
+                doc.error(&name.place, name.at, problem);
+            }
+        }
+    }
+
+    /// Warns of declarations of `kind` that nothing uses.
+    pub(super) fn warn_unused(&self, doc: &Document<'_>, kind: Kind, text: &str) {
+        for (_, name) in self.declared.iter().filter(|(k, _)| *k == kind) {
+            let used = self.used.iter();
+            if !used
+                .clone()
+                .any(|(k, n)| *k == kind && n.value == name.value)
+            {
+                doc.warn(&name.place, name.at, format!("{:?} {text}", name.value));
+            }
+        }
+    }
+}
+
+/// Whether `name` may name something: `[a-zA-Z0-9._-]`, 1 to 128 of them.
+pub(super) fn is_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed)
+}
