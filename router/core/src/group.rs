@@ -306,8 +306,8 @@ impl Group {
         self.take_held(consumer, all)
     }
 
-    /// Takes back every lease whose deadline has passed.
-    pub fn take_expired(&mut self, now: u64) -> Vec<Attempted> {
+    /// Takes back every lease whose deadline has passed; says who held it.
+    pub fn take_expired(&mut self, now: u64) -> Vec<(ConsumerId, Attempted)> {
         let mut expired = Vec::new();
         while let Some(&(deadline, first)) = self.deadlines.first()
             && deadline <= now
@@ -317,10 +317,13 @@ impl Group {
                     first,
                     last: lease.last,
                 };
-                expired.push(Attempted {
-                    range,
-                    attempt: lease.attempt,
-                });
+                expired.push((
+                    lease.consumer,
+                    Attempted {
+                        range,
+                        attempt: lease.attempt,
+                    },
+                ));
             }
         }
         expired

@@ -62,7 +62,8 @@ fn deadlines_and_delays() {
     assert_eq!(group.next_timeout(), Some(100));
     assert_eq!(group.take_expired(99), []);
     let expired = group.take_expired(150);
-    assert_eq!(expired, [at(0, 0, 1), at(3, 4, 1)]);
+    assert_eq!(expired, [(1, at(0, 0, 1)), (1, at(3, 4, 1))]);
+    let expired = expired.into_iter().map(|(_, e)| e).collect();
     assert_eq!(
         group.put_back(expired, Some(500)),
         [at(0, 0, 2), at(3, 4, 2)]

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use waypost_wire::Code;
 use waypost_wire::data::Range;
+use waypost_wire::{Code, Filter};
 
 use crate::group::{Attempted, ConsumerId, Group};
 use crate::journal::{Entry, GroupId, GroupSnapshot, Snapshot};
@@ -36,6 +36,8 @@ pub struct Settings {
     pub ack_deadline_ms: u64,
     /// Attempts before a message goes to the dead letters.
     pub deliver_max: u32,
+    /// Topics that reach it without a route being named: short for a route of its own.
+    pub from: Vec<Filter>,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             messages_max: None,
             ack_deadline_ms: 30_000,
             deliver_max: 20,
+            from: Vec::new(),
         }
     }
 }
@@ -374,6 +377,11 @@ impl Recovering {
     /// Messages were appended.
     pub fn messages(&mut self, first: u64, count: u64) {
         self.queue.next = self.queue.next.max(first + count);
+    }
+
+    /// Everything below was let go of, because every group had acked it.
+    pub fn trimmed(&mut self, below: u64) {
+        self.entry(Entry::Truncated { below });
     }
 
     /// The log has messages up to here (exclusive), whatever the journal says.

@@ -21,10 +21,12 @@
 
 pub mod data_dir;
 pub mod error;
+mod extents;
 pub mod format;
 pub mod ids;
 pub mod jobs;
 pub mod log;
+pub mod mem;
 pub mod options;
 mod pending;
 mod queue;

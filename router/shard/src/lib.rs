@@ -1,1 +1,339 @@
-//! Waypost shard.
+//! One shard: what `core` decides about queues and groups, carried out on the log.
+//!
+//! No threads, no sockets, no clock: the node drives it from the shard's thread, the simulator in
+//! virtual time on a disk of its own. Facts come in as calls ([`Shard::publish`],
+//! [`Shard::consumer_frame`], …), what follows from them goes out as [`Output`]s, and
+//! [`Shard::commit`] is the one place where anything becomes durable.
+//!
+//! Invariants:
+//! - [`Output::Accepted`] with level `stored` leaves after the commit that holds every part of
+//!   that publish, and consumers get only what was committed;
+//! - what one input causes is in one group of the log: all of it, or nothing;
+//! - memory is bounded: recent messages by [`Options::cache_bytes`], each consumer's undelivered
+//!   bytes by [`Options::consumer_bytes_max`], everything else by ranges.
+
+mod consumers;
+mod deliver;
+mod manage;
+mod open;
+mod publish;
+mod settings;
+mod slot;
+mod tail;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use waypost_core::group::ConsumerId;
+use waypost_core::limits::Limits;
+use waypost_log::{CommitError, Incarnation, Log, Vfs};
+use waypost_wire::Code;
+use waypost_wire::data::{Deliver, Level};
+
+pub use consumers::{Attach, Start};
+pub use manage::{GroupView, ManageError, Peeked, QueueView};
+pub use open::{Opened, Recovered};
+pub use publish::{Part, PublishError};
+pub use settings::{SettingsError, decode_settings, encode_settings, from_message, to_message};
+
+use consumers::Consumer;
+use slot::Slot;
+
+/// The time, as the caller knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Of a monotonic clock, in ms: leases and delays.
+    pub mono_ms: u64,
+    /// Since 1970, in ms: receive times, and nothing that order or leases depend on.
+    pub wall_ms: u64,
+}
+
+/// Names a publish for its caller; it comes back in the outcome.
+pub type Ticket = u64;
+
+/// What the shard's owner must do.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// A publish is accepted at this level.
+    Accepted {
+        /// Which.
+        ticket: Ticket,
+        /// The level of the weakest queue that it reached.
+        level: Level,
+    },
+    /// Messages for a consumer.
+    Deliver {
+        /// Which.
+        consumer: ConsumerId,
+        /// The batch.
+        deliver: Deliver,
+    },
+    /// A consumer has nothing more to expect.
+    ConsumerClosed {
+        /// Which.
+        consumer: ConsumerId,
+        /// Why.
+        code: Code,
+        /// For people.
+        text: String,
+    },
+    /// All that a consumer said before it left is synced.
+    Detached {
+        /// Which.
+        consumer: ConsumerId,
+    },
+    /// Something that a person must see.
+    Alarm {
+        /// What, where, and what was done about it.
+        text: String,
+    },
+}
+
+/// Bounds of a shard.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of recent messages kept in memory for consumers at the tail.
+    pub cache_bytes: usize,
+    /// Bytes that may wait to be written to one consumer's stream.
+    pub consumer_bytes_max: u64,
+    /// Messages that one consumer may hold unacked, whatever credit it gives.
+    pub consumer_messages_max: u64,
+    /// How long acks may wait for a group that is synced anyway, in ms.
+    pub ack_sync_ms: u64,
+}
+
+impl Options {
+    /// The shard's part of the node's limits.
+    pub fn from_limits(limits: &Limits) -> Options {
+        Options {
+            cache_bytes: limits.cache_bytes,
+            consumer_bytes_max: limits.consumer_bytes_max,
+            consumer_messages_max: limits.consumer_messages_max,
+            ack_sync_ms: 10,
+        }
+    }
+}
+
+/// Counters since the shard was opened, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Groups committed.
+    pub groups: u64,
+    /// Bytes committed, padding included.
+    pub group_bytes: u64,
+    /// Slab bytes appended to durable queues.
+    pub slab_bytes: u64,
+    /// Messages delivered.
+    pub delivered: u64,
+    /// Messages acked.
+    pub acked: u64,
+    /// Messages that went to the dead letters from consumers.
+    pub dead_lettered: u64,
+    /// Acks and the like for messages that the consumer did not hold.
+    pub stale: u64,
+}
+
+/// A shard of queues.
+pub struct Shard<V: Vfs> {
+    log: Log<V>,
+    options: Options,
+    slots: HashMap<SlotId, Slot>,
+    names: HashMap<Arc<str>, SlotId>,
+    next_slot: SlotId,
+    consumers: HashMap<ConsumerId, Consumer>,
+    /// Queues that may have something to deliver.
+    ready: BTreeSet<SlotId>,
+    /// Queues whose groups moved since the last commit.
+    moved: BTreeSet<SlotId>,
+    timers: BTreeSet<(u64, SlotId)>,
+    /// Publishes in the pending group, and queues that show their messages after it.
+    waiting: Vec<(Ticket, Level)>,
+    appended: BTreeSet<SlotId>,
+    leaving: Vec<ConsumerId>,
+    /// When acks that nothing else syncs are due.
+    acks_due: Option<u64>,
+    cache: tail::Budget,
+    counters: Counters,
+    outputs: Vec<Output>,
+}
+
+/// Names a queue within the shard; never used again.
+type SlotId = u32;
+
+impl<V: Vfs> Shard<V> {
+    /// Takes what must be done.
+    pub fn take_outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Counters for metrics.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Bytes of recent messages in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.used()
+    }
+
+    /// The log, for its jobs.
+    pub fn log_mut(&mut self) -> &mut Log<V> {
+        &mut self.log
+    }
+
+    /// Whether a commit is due now: something waits for a sync that must not wait longer.
+    pub fn wants_commit(&self, now: Now) -> bool {
+        !self.waiting.is_empty()
+            || !self.leaving.is_empty()
+            || !self.appended.is_empty()
+            || self.acks_due.is_some_and(|due| due <= now.mono_ms)
+    }
+
+    /// When [`Shard::on_time`] or a commit has something to do next, on the monotonic clock.
+    pub fn next_timeout(&self) -> Option<u64> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(self.acks_due).min()
+    }
+
+    /// Time has passed: deadlines, delays.
+    pub fn on_time(&mut self, now: Now) {
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now.mono_ms
+        {
+            self.timers.pop_first();
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.timer = None;
+            }
+            self.expire(id, now);
+            self.ready.insert(id);
+            self.set_timer(id);
+        }
+    }
+
+    /// Writes and syncs the pending group, then says what that released, and delivers.
+    ///
+    /// After an error nothing may be confirmed any more and the process must end, except after
+    /// [`CommitError::NoSpace`]: then everything waits, and a later call may succeed.
+    pub fn commit(&mut self, now: Now) -> Result<(), CommitError> {
+        self.trim_moved();
+        if self.log.pending_bytes() > 0 {
+            let committed = self.log.commit(now.wall_ms)?;
+            self.counters.groups += 1;
+            self.counters.group_bytes += committed.bytes;
+        }
+        self.acks_due = None;
+        for id in std::mem::take(&mut self.appended) {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.queue.set_visible();
+                self.ready.insert(id);
+            }
+        }
+        for (ticket, level) in self.waiting.drain(..) {
+            self.outputs.push(Output::Accepted { ticket, level });
+        }
+        for consumer in self.leaving.drain(..) {
+            self.outputs.push(Output::Detached { consumer });
+        }
+        self.deliver(now);
+        Ok(())
+    }
+
+    /// Delivers what may be delivered now without a sync: after credit, a nack, a new consumer.
+    pub fn deliver(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.ready) {
+            self.deliver_queue(id, now);
+            self.set_timer(id);
+        }
+    }
+
+    /// Writes the snapshots that the log needs in order to recycle its files. Call it when the log
+    /// is short of room and from time to time; commit afterwards.
+    pub fn write_snapshots(&mut self) {
+        for incarnation in self.log.wants_snapshots() {
+            let slot = self
+                .slots
+                .values_mut()
+                .find(|s| s.incarnation == Some(incarnation));
+            if let Some(slot) = slot
+                && self
+                    .log
+                    .append_snapshot(incarnation, &slot.queue.snapshot().encode())
+                    .is_ok()
+            {
+                slot.journal_behind = false;
+            }
+        }
+    }
+
+    /// Writes a queue's journal entry. Where the log has no room, the queue's next snapshot says
+    /// it instead: the state in memory is what counts until then.
+    fn journal(&mut self, id: SlotId, entry: &waypost_core::journal::Entry, now: Now) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        let Some(incarnation) = slot.incarnation else {
+            return;
+        };
+        if self.log.append_state(incarnation, &entry.encode()).is_err() {
+            slot.journal_behind = true;
+        }
+        self.acks_due
+            .get_or_insert(now.mono_ms + self.options.ack_sync_ms);
+    }
+
+    /// Lets go of what no group needs any more.
+    fn trim_moved(&mut self) {
+        for id in std::mem::take(&mut self.moved) {
+            let Some(slot) = self.slots.get_mut(&id) else {
+                continue;
+            };
+            if let Some(incarnation) = slot.incarnation.filter(|_| slot.journal_behind) {
+                let snapshot = slot.queue.snapshot().encode();
+                match self.log.append_snapshot(incarnation, &snapshot) {
+                    Ok(()) => slot.journal_behind = false,
+                    // An ack that is not in the log must not free what it acks.
+                    Err(_) => {
+                        self.moved.insert(id);
+                        continue;
+                    }
+                }
+            }
+            if !slot.queue.raise_first() {
+                continue;
+            }
+            let first = slot.queue.first();
+            if let Some(incarnation) = slot.incarnation
+                && let Err(error) = self.log.trim(incarnation, first)
+            {
+                tracing::warn!(queue = slot.queue.name(), %error, "space is not given back yet");
+            }
+            let freed = slot.tail.trim(first, &mut self.cache);
+            slot.queue.freed(freed);
+        }
+    }
+
+    fn set_timer(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        let next = slot.queue.next_timeout();
+        if slot.timer == next {
+            return;
+        }
+        if let Some(old) = slot.timer.take() {
+            self.timers.remove(&(old, id));
+        }
+        if let Some(at) = next {
+            self.timers.insert((at, id));
+        }
+        slot.timer = next;
+    }
+
+    fn slot_of(&self, name: &str) -> Option<SlotId> {
+        self.names.get(name).copied()
+    }
+
+    fn incarnation_of(&self, id: SlotId) -> Option<Incarnation> {
+        self.slots.get(&id)?.incarnation
+    }
+}

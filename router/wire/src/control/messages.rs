@@ -291,6 +291,9 @@ pub struct QueueSettings {
     /// Attempts before the dead letters; 0: the default, 20.
     #[prost(uint32, tag = "5")]
     pub deliver_max: u32,
+    /// Filters whose topics reach it without a route.
+    #[prost(string, repeated, tag = "6")]
+    pub from: Vec<String>,
 }
 
 /// MANAGED, the answer.

@@ -1,0 +1,442 @@
+//! Consumers: they come, give credit, settle what they hold, and leave.
+
+use std::sync::Arc;
+
+use waypost_core::group::{Attempted, ConsumerId};
+use waypost_core::journal::Entry;
+use waypost_core::pipeline::with_reasons;
+use waypost_log::Vfs;
+use waypost_wire::Code;
+use waypost_wire::data::{ConsumerFrame, Range};
+use waypost_wire::slab::SlabBuilder;
+
+use crate::publish::Part;
+use crate::{ManageError, Now, Shard, SlotId};
+
+/// How long a message waits that should go to the dead letters and cannot, in ms.
+const DEAD_LETTER_RETRY_MS: u64 = 1000;
+/// Messages that are dead-lettered in one set; the rest waits for the next turn.
+const DEAD_LETTERS_AT_ONCE: u64 = 256;
+
+/// Where a group begins that is made by its first consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest message that the queue has.
+    Beginning,
+    /// With the next one that is published.
+    End,
+    /// With this offset, or the nearest one that the queue has.
+    Offset(u64),
+}
+
+/// A consumer that wants messages.
+#[derive(Clone, Debug)]
+pub struct Attach {
+    /// Its id, unique while the node runs, and not 0.
+    pub consumer: ConsumerId,
+    /// From which queue.
+    pub queue: Arc<str>,
+    /// In which group; made when it is not there.
+    pub group: String,
+    /// Where a new group begins.
+    pub start: Start,
+    /// How long it may take for a message; the queue's default if `None`.
+    pub ack_deadline_ms: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub slot: SlotId,
+    pub group: String,
+    pub ack_deadline_ms: u64,
+    /// Totals since it was attached.
+    pub credit_messages: u64,
+    pub credit_bytes: u64,
+    pub sent_messages: u64,
+    pub sent_bytes: u64,
+    /// Delivered and not yet written to its stream.
+    pub buffered_bytes: u64,
+    pub held: u64,
+}
+
+impl<V: Vfs> Shard<V> {
+    /// Adds a consumer. Gives the ack deadline in force, in ms. It gets nothing before it gave
+    /// credit.
+    pub fn attach(&mut self, now: Now, attach: Attach) -> Result<u64, ManageError> {
+        let name = attach.queue.clone();
+        let id = self.slot_of(&name).ok_or(ManageError::NoQueue(name))?;
+        let slot = self
+            .slots
+            .get_mut(&id)
+            .ok_or(ManageError::NoQueue(attach.queue))?;
+        let start = match attach.start {
+            Start::Beginning => slot.queue.first(),
+            Start::End => slot.queue.next(),
+            Start::Offset(offset) => offset,
+        };
+        let ack_deadline_ms = attach
+            .ack_deadline_ms
+            .unwrap_or(slot.queue.settings().ack_deadline_ms);
+        slot.members
+            .entry(attach.group.clone())
+            .or_default()
+            .consumers
+            .push(attach.consumer);
+        if let Some(entry) = slot.queue.add_group(&attach.group, start) {
+            self.journal(id, &entry, now);
+        }
+        let consumer = Consumer {
+            slot: id,
+            group: attach.group,
+            ack_deadline_ms,
+            credit_messages: 0,
+            credit_bytes: 0,
+            sent_messages: 0,
+            sent_bytes: 0,
+            buffered_bytes: 0,
+            held: 0,
+        };
+        self.consumers.insert(attach.consumer, consumer);
+        Ok(ack_deadline_ms)
+    }
+
+    /// Bytes that were delivered have been written to the consumer's stream.
+    pub fn written(&mut self, consumer: ConsumerId, bytes: u64) {
+        if let Some(state) = self.consumers.get_mut(&consumer) {
+            state.buffered_bytes = state.buffered_bytes.saturating_sub(bytes);
+            self.ready.insert(state.slot);
+        }
+    }
+
+    /// What a consumer says. Of messages that it does not hold (any more), nothing follows.
+    pub fn consumer_frame(&mut self, now: Now, consumer: ConsumerId, frame: ConsumerFrame) {
+        let Some(state) = self.consumers.get_mut(&consumer) else {
+            return;
+        };
+        let (id, group) = (state.slot, state.group.clone());
+        match frame {
+            ConsumerFrame::Credit { messages, bytes } => {
+                state.credit_messages = state.credit_messages.max(messages);
+                state.credit_bytes = state.credit_bytes.max(bytes);
+                self.ready.insert(id);
+            }
+            ConsumerFrame::Ack(ranges) => self.ack(now, consumer, id, &group, &ranges),
+            ConsumerFrame::Nack { delay_ms, ranges } => {
+                let due = (delay_ms > 0).then(|| now.mono_ms.saturating_add(delay_ms));
+                let taken = self.take(consumer, id, &group, &ranges);
+                self.put_back(now, id, &group, taken, due, "nacked by its consumer");
+            }
+            ConsumerFrame::Reject { reason, ranges } => {
+                let taken = self.take(consumer, id, &group, &ranges);
+                self.dead_letter(
+                    now,
+                    id,
+                    &group,
+                    taken,
+                    &format!("rejected by its consumer: {reason}"),
+                );
+            }
+            ConsumerFrame::Extend { ms, ranges } => {
+                if let Some(named) = self
+                    .slots
+                    .get_mut(&id)
+                    .and_then(|s| s.queue.group_mut(&group))
+                {
+                    named
+                        .group
+                        .extend(consumer, &ranges, now.mono_ms.saturating_add(ms));
+                }
+                self.set_timer(id);
+            }
+        }
+    }
+
+    fn ack(&mut self, now: Now, consumer: ConsumerId, id: SlotId, group: &str, ranges: &[Range]) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        let asked: u64 = ranges
+            .iter()
+            .fold(0, |sum, r| sum.saturating_add(r.count()));
+        let entry = slot.queue.ack(group, consumer, ranges);
+        let done = match &entry {
+            Some(Entry::Acked { ranges, .. }) => ranges.iter().map(|r| r.count()).sum(),
+            _ => 0,
+        };
+        slot.acked += done;
+        self.counters.acked += done;
+        self.counters.stale += asked.saturating_sub(done);
+        self.release(consumer, done);
+        if let Some(entry) = entry {
+            self.moved.insert(id);
+            self.journal(id, &entry, now);
+        }
+    }
+
+    fn take(
+        &mut self,
+        consumer: ConsumerId,
+        id: SlotId,
+        group: &str,
+        ranges: &[Range],
+    ) -> Vec<Attempted> {
+        let named = self
+            .slots
+            .get_mut(&id)
+            .and_then(|s| s.queue.group_mut(group));
+        let taken = named
+            .map(|n| n.group.take(consumer, ranges))
+            .unwrap_or_default();
+        let count = taken.iter().map(|t| t.range.count()).sum();
+        let asked: u64 = ranges
+            .iter()
+            .fold(0, |sum, r| sum.saturating_add(r.count()));
+        self.counters.stale += asked.saturating_sub(count);
+        self.release(consumer, count);
+        taken
+    }
+
+    fn release(&mut self, consumer: ConsumerId, count: u64) {
+        if let Some(state) = self.consumers.get_mut(&consumer) {
+            state.held = state.held.saturating_sub(count);
+            self.ready.insert(state.slot);
+        }
+    }
+
+    /// A consumer is gone. What it holds is delivered to others; [`crate::Output::Detached`]
+    /// follows when everything that it said before is synced.
+    pub fn detach(&mut self, now: Now, consumer: ConsumerId) {
+        let Some(state) = self.consumers.remove(&consumer) else {
+            return;
+        };
+        let id = state.slot;
+        self.leaving.push(consumer);
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        if let Some(members) = slot.members.get_mut(&state.group) {
+            members.consumers.retain(|c| *c != consumer);
+            if members.consumers.is_empty() {
+                slot.members.remove(&state.group);
+            }
+        }
+        let named = slot.queue.group_mut(&state.group);
+        let taken = named
+            .map(|n| n.group.take_all(consumer))
+            .unwrap_or_default();
+        self.put_back(
+            now,
+            id,
+            &state.group,
+            taken,
+            None,
+            "held by a consumer that went away",
+        );
+    }
+
+    /// Deadlines and delays of a queue's groups that have come.
+    pub(crate) fn expire(&mut self, id: SlotId, now: Now) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        let names: Vec<String> = slot.queue.groups().keys().cloned().collect();
+        for group in names {
+            let Some(named) = self
+                .slots
+                .get_mut(&id)
+                .and_then(|s| s.queue.group_mut(&group))
+            else {
+                continue;
+            };
+            named.group.wake_delayed(now.mono_ms);
+            let expired = named.group.take_expired(now.mono_ms);
+            for (consumer, attempted) in &expired {
+                self.release(*consumer, attempted.range.count());
+            }
+            let expired = expired
+                .into_iter()
+                .map(|(_, attempted)| attempted)
+                .collect();
+            self.put_back(
+                now,
+                id,
+                &group,
+                expired,
+                None,
+                "not acked before its deadline",
+            );
+        }
+    }
+
+    /// Makes messages deliverable again, or dead letters where they have had their attempts.
+    fn put_back(
+        &mut self,
+        now: Now,
+        id: SlotId,
+        group: &str,
+        taken: Vec<Attempted>,
+        due: Option<u64>,
+        why: &str,
+    ) {
+        if taken.is_empty() {
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        let deliver_max = slot.queue.settings().deliver_max;
+        let (again, spent) = slot.queue.split_spent(taken);
+        if let Some(named) = slot.queue.group_mut(group)
+            && !again.is_empty()
+        {
+            let attempts = named.group.put_back(again, due);
+            let entry = Entry::Attempts {
+                id: named.id,
+                attempts,
+            };
+            self.journal(id, &entry, now);
+        }
+        self.dead_letter(
+            now,
+            id,
+            group,
+            spent,
+            &format!("{deliver_max} attempts, the last {why}"),
+        );
+        self.ready.insert(id);
+        self.set_timer(id);
+    }
+
+    /// Moves messages that were taken from a consumer to the dead letters: their copies and the
+    /// ack of the originals in one set. What cannot be moved now waits and is tried again.
+    fn dead_letter(
+        &mut self,
+        now: Now,
+        id: SlotId,
+        group: &str,
+        taken: Vec<Attempted>,
+        reason: &str,
+    ) {
+        if taken.is_empty() {
+            return;
+        }
+        let is_dead_letter = self
+            .slots
+            .get(&id)
+            .is_some_and(|s| s.queue.name() == waypost_core::DEAD_LETTER);
+        let (mut now_moved, mut later) = (Vec::new(), Vec::new());
+        let mut room = DEAD_LETTERS_AT_ONCE;
+        for attempted in taken {
+            let count = attempted.range.count();
+            if count <= room {
+                room -= count;
+                now_moved.push(attempted);
+            } else {
+                later.push(attempted);
+            }
+        }
+        let copied = match is_dead_letter {
+            // A dead letter that is rejected is done with: there is no place behind it.
+            true => Ok(()),
+            false => self.copy_to_dead_letters(now, id, group, &now_moved, reason),
+        };
+        if let Err(error) = copied {
+            tracing::warn!(group, %error, "dead letters cannot be written yet");
+            later.append(&mut now_moved);
+        }
+        let Some(named) = self
+            .slots
+            .get_mut(&id)
+            .and_then(|s| s.queue.group_mut(group))
+        else {
+            return;
+        };
+        let group_id = named.id;
+        named.group.settle(&now_moved);
+        let due = Some(now.mono_ms + DEAD_LETTER_RETRY_MS);
+        let later: Vec<Attempted> = later
+            .into_iter()
+            .map(|a| Attempted {
+                attempt: a.attempt.saturating_sub(1),
+                ..a
+            })
+            .collect();
+        named.group.put_back(later, due);
+        if !now_moved.is_empty() {
+            let mut ranges: Vec<Range> = now_moved.iter().map(|a| a.range).collect();
+            ranges.sort_unstable();
+            self.counters.dead_lettered += ranges.iter().map(|r| r.count()).sum::<u64>();
+            self.moved.insert(id);
+            self.journal(
+                id,
+                &Entry::Acked {
+                    id: group_id,
+                    ranges,
+                },
+                now,
+            );
+        }
+        self.set_timer(id);
+    }
+
+    fn copy_to_dead_letters(
+        &mut self,
+        now: Now,
+        id: SlotId,
+        group: &str,
+        taken: &[Attempted],
+        reason: &str,
+    ) -> Result<(), crate::PublishError> {
+        let mut slab = SlabBuilder::new();
+        let queue = self
+            .slots
+            .get(&id)
+            .map(|s| s.queue.name().to_owned())
+            .unwrap_or_default();
+        for attempted in taken {
+            for offset in attempted.range.first..=attempted.range.last {
+                let Some(body) = self.body_at(id, offset) else {
+                    continue;
+                };
+                let attempts = attempted.attempt.to_string();
+                let place = offset.to_string();
+                slab.push(&with_reasons(
+                    &body,
+                    &[
+                        ("waypost-dead-reason", reason),
+                        ("waypost-dead-queue", &queue),
+                        ("waypost-dead-offset", &place),
+                        ("waypost-dead-group", group),
+                        ("waypost-dead-attempts", &attempts),
+                    ],
+                ));
+            }
+        }
+        if slab.is_empty() {
+            return Ok(());
+        }
+        let part = Part {
+            queue: waypost_core::DEAD_LETTER.into(),
+            slab: slab.finish(),
+        };
+        self.append_parts(now, &[part]).map(|_| ())
+    }
+
+    /// Closes every consumer of a queue that goes away.
+    pub(crate) fn close_consumers(&mut self, id: SlotId, code: Code, text: &str) {
+        let gone: Vec<ConsumerId> = self
+            .consumers
+            .iter()
+            .filter(|(_, c)| c.slot == id)
+            .map(|(consumer, _)| *consumer)
+            .collect();
+        for consumer in gone {
+            self.consumers.remove(&consumer);
+            self.outputs.push(crate::Output::ConsumerClosed {
+                consumer,
+                code,
+                text: text.to_owned(),
+            });
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Queues come, are looked at, emptied, and go.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waypost_core::queue::{Durability, Queue, Settings};
+use waypost_log::{Incarnation, QueueError, Vfs};
+use waypost_wire::Code;
+
+use crate::deliver::Found;
+use crate::settings::encode_settings;
+use crate::slot::Slot;
+use crate::{Now, Shard};
+
+/// Why a queue could not be made, found or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ManageError {
+    /// No such queue.
+    #[error("queue '{0}' does not exist")]
+    NoQueue(Arc<str>),
+    /// The name is taken, by a queue with other settings.
+    #[error("queue '{0}' exists with other settings")]
+    Exists(Arc<str>),
+    /// Durable and memory queues cannot become each other.
+    #[error("queue '{0}' cannot change its durability; remove it first")]
+    Durability(Arc<str>),
+    /// A queue that the node itself needs.
+    #[error("queue '{0}' is the node's own and cannot be removed")]
+    Needed(Arc<str>),
+    /// The log could not do it.
+    #[error(transparent)]
+    Log(#[from] QueueError),
+}
+
+impl ManageError {
+    /// The code to answer with.
+    pub fn code(&self) -> Code {
+        match self {
+            ManageError::NoQueue(_) => Code::NotFound,
+            ManageError::Exists(_) | ManageError::Durability(_) => Code::Exists,
+            ManageError::Needed(_) => Code::Forbidden,
+            ManageError::Log(_) => Code::Internal,
+        }
+    }
+}
+
+/// A queue as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueView {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// The first offset that some group may still need.
+    pub first_offset: u64,
+    /// The offset of the next message.
+    pub next_offset: u64,
+    /// Messages held.
+    pub messages: u64,
+    /// Slab bytes held, right to within 64 KiB and a segment.
+    pub bytes: u64,
+    /// Its groups.
+    pub groups: Vec<GroupView>,
+    /// Who named it: `config`, `network` or `node`.
+    pub source: &'static str,
+    /// Its identity, for a durable queue.
+    pub incarnation: Option<Incarnation>,
+    /// Since the node started.
+    pub published: u64,
+    /// Since the node started.
+    pub delivered: u64,
+    /// Since the node started.
+    pub acked: u64,
+}
+
+/// A group as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// Its name.
+    pub name: String,
+    /// Every offset below is acked.
+    pub acked_below: u64,
+    /// The next that was never delivered.
+    pub next_offset: u64,
+    /// Not acked.
+    pub pending: u64,
+    /// Delivered and not acked.
+    pub in_flight: u64,
+    /// Its consumers now.
+    pub consumers: u32,
+    /// Deliveries that were not the first of their message, since the node started.
+    pub redelivered: u64,
+}
+
+/// A message that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peeked {
+    /// Its offset.
+    pub offset: u64,
+    /// When it was received, in ms since 1970.
+    pub receive_time_ms: u64,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl<V: Vfs> Shard<V> {
+    /// Makes a queue; durable when this returns. One that is there with the same settings is no
+    /// error; `source` `config` and `node` also bring other settings.
+    pub fn ensure_queue(
+        &mut self,
+        name: &str,
+        settings: Settings,
+        incarnation: Incarnation,
+        source: &'static str,
+    ) -> Result<(), ManageError> {
+        if let Some(id) = self.slot_of(name) {
+            return self.resettle(id, name, settings, source);
+        }
+        let is_durable = settings.durability == Durability::Sync;
+        if is_durable {
+            self.log
+                .create_queue(incarnation, name, &encode_settings(&settings))?;
+        }
+        let queue = Queue::new(name, settings);
+        self.add_slot(Slot::new(queue, is_durable.then_some(incarnation), source));
+        Ok(())
+    }
+
+    fn resettle(
+        &mut self,
+        id: crate::SlotId,
+        name: &str,
+        settings: Settings,
+        source: &'static str,
+    ) -> Result<(), ManageError> {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return Ok(());
+        };
+        let is_same = *slot.queue.settings() == settings;
+        if source == "network" {
+            return if is_same {
+                Ok(())
+            } else {
+                Err(ManageError::Exists(name.into()))
+            };
+        }
+        slot.source = source;
+        if is_same {
+            return Ok(());
+        }
+        if settings.durability != slot.queue.settings().durability {
+            return Err(ManageError::Durability(name.into()));
+        }
+        if let Some(incarnation) = slot.incarnation {
+            self.log
+                .update_settings(incarnation, name, &encode_settings(&settings))?;
+        }
+        slot.queue.set_settings(settings);
+        Ok(())
+    }
+
+    /// Removes a queue with everything in it; its consumers are closed. Durable after the next
+    /// commit.
+    pub fn remove_queue(&mut self, name: &str) -> Result<u64, ManageError> {
+        if name == waypost_core::DEAD_LETTER {
+            return Err(ManageError::Needed(name.into()));
+        }
+        let id = self
+            .slot_of(name)
+            .ok_or_else(|| ManageError::NoQueue(name.into()))?;
+        if let Some(incarnation) = self.incarnation_of(id) {
+            self.log.remove_queue(incarnation)?;
+        }
+        self.close_consumers(id, Code::Gone, &format!("queue '{name}' was removed"));
+        self.names.remove(name);
+        let Some(mut slot) = self.slots.remove(&id) else {
+            return Ok(0);
+        };
+        if let Some(at) = slot.timer {
+            self.timers.remove(&(at, id));
+        }
+        slot.tail.clear(&mut self.cache);
+        Ok(slot.queue.messages())
+    }
+
+    /// Drops every message of a queue, delivered or not. Durable after the next commit.
+    pub fn purge_queue(&mut self, now: Now, name: &str) -> Result<u64, ManageError> {
+        let id = self
+            .slot_of(name)
+            .ok_or_else(|| ManageError::NoQueue(name.into()))?;
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return Ok(0);
+        };
+        let (entry, gone) = slot.queue.purge();
+        let first = slot.queue.first();
+        self.journal(id, &entry, now);
+        if let Some(slot) = self.slots.get_mut(&id) {
+            if let Some(incarnation) = slot.incarnation
+                && let Err(error) = self.log.trim(incarnation, first)
+            {
+                tracing::warn!(queue = name, %error, "space is not given back yet");
+            }
+            let freed = slot.tail.trim(first, &mut self.cache);
+            slot.queue.freed(freed);
+            slot.members.values_mut().for_each(|m| m.read_ahead.clear());
+        }
+        self.moved.insert(id);
+        Ok(gone)
+    }
+
+    /// All queues, by name.
+    pub fn queues(&self) -> Vec<QueueView> {
+        let mut views: Vec<QueueView> = self.slots.values().map(view).collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        views
+    }
+
+    /// One queue.
+    pub fn queue(&self, name: &str) -> Result<QueueView, ManageError> {
+        let slot = self.slot_of(name).and_then(|id| self.slots.get(&id));
+        slot.map(view)
+            .ok_or_else(|| ManageError::NoQueue(name.into()))
+    }
+
+    /// Looks at messages without taking them: those from `from` on that some group may still
+    /// need, `count` and 1 MiB at most. Gives also where to go on.
+    pub fn peek(
+        &mut self,
+        name: &str,
+        from: u64,
+        count: u32,
+    ) -> Result<(Vec<Peeked>, u64), ManageError> {
+        let id = self
+            .slot_of(name)
+            .ok_or_else(|| ManageError::NoQueue(name.into()))?;
+        let Some(slot) = self.slots.get(&id) else {
+            return Ok((Vec::new(), from));
+        };
+        let end = slot.queue.visible();
+        let mut offset = from.max(slot.queue.first());
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while offset < end && found.len() < count as usize && bytes < 1 << 20 {
+            match self.chunk_at(id, "", offset) {
+                Found::Chunk(chunk) => {
+                    let skip = (offset - chunk.first_offset) as usize;
+                    for body in chunk
+                        .slab
+                        .bodies()
+                        .skip(skip)
+                        .take(count as usize - found.len())
+                    {
+                        bytes += body.len();
+                        found.push(Peeked {
+                            offset,
+                            receive_time_ms: chunk.time_ms,
+                            body,
+                        });
+                        offset += 1;
+                    }
+                }
+                Found::Nothing { until } => offset = until.max(offset + 1),
+                Found::Unreadable => break,
+            }
+        }
+        Ok((found, offset))
+    }
+}
+
+fn view(slot: &Slot) -> QueueView {
+    let queue = &slot.queue;
+    let group = |(name, named): (&String, &waypost_core::queue::NamedGroup)| GroupView {
+        name: name.clone(),
+        acked_below: named.group.floor(),
+        next_offset: named.group.fresh(),
+        pending: named.group.pending(queue.next()),
+        in_flight: named.group.in_flight(),
+        consumers: slot
+            .members
+            .get(name)
+            .map_or(0, |m| m.consumers.len() as u32),
+        redelivered: named.group.redelivered(),
+    };
+    QueueView {
+        name: queue.name().to_owned(),
+        settings: queue.settings().clone(),
+        first_offset: queue.first(),
+        next_offset: queue.next(),
+        messages: queue.messages(),
+        bytes: queue.bytes(),
+        groups: queue.groups().iter().map(group).collect(),
+        source: slot.source,
+        incarnation: slot.incarnation,
+        published: slot.published,
+        delivered: slot.delivered,
+        acked: slot.acked,
+    }
+}

@@ -1,0 +1,78 @@
+//! A queue with everything that belongs to it in this shard.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use waypost_core::group::ConsumerId;
+use waypost_core::queue::Queue;
+use waypost_log::Incarnation;
+use waypost_wire::Slab;
+
+use crate::tail::Tail;
+
+/// Records that were appended together, wherever they were found.
+#[derive(Clone, Debug)]
+pub(crate) struct Chunk {
+    pub first_offset: u64,
+    pub time_ms: u64,
+    pub slab: Slab,
+}
+
+impl Chunk {
+    pub fn end(&self) -> u64 {
+        self.first_offset + u64::from(self.slab.count())
+    }
+}
+
+/// The consumers of a group, and where its next delivery begins.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    pub consumers: Vec<ConsumerId>,
+    /// Whose turn it is.
+    pub turn: usize,
+    /// Read from the log for this group and not delivered yet.
+    pub read_ahead: Vec<Chunk>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub queue: Queue,
+    /// None for a memory queue, which the log does not know.
+    pub incarnation: Option<Incarnation>,
+    pub tail: Tail,
+    pub members: HashMap<String, Members>,
+    /// The journal lacks an entry; a snapshot must be written before anything is freed.
+    pub journal_behind: bool,
+    pub timer: Option<u64>,
+    /// Who named it: `config`, `network` or `node`.
+    pub source: &'static str,
+    pub published: u64,
+    pub delivered: u64,
+    pub acked: u64,
+}
+
+impl Slot {
+    pub fn new(queue: Queue, incarnation: Option<Incarnation>, source: &'static str) -> Slot {
+        Slot {
+            tail: Tail::new(incarnation.is_none()),
+            queue,
+            incarnation,
+            members: HashMap::new(),
+            journal_behind: false,
+            timer: None,
+            source,
+            published: 0,
+            delivered: 0,
+            acked: 0,
+        }
+    }
+}
+
+/// A slab that does not keep a much larger buffer alive: small ones are copied.
+pub(crate) fn detached(slab: &Slab) -> Slab {
+    const COPIED_BELOW: usize = 2048;
+    if slab.bytes().len() >= COPIED_BELOW {
+        return slab.clone();
+    }
+    Slab::from_checked(Bytes::copy_from_slice(slab.bytes()), slab.count())
+}
