@@ -563,6 +563,10 @@ impl<V: Vfs> Mover<'_, V> {
                 Step::End => break,
                 Step::Lost(_) => {
                     let position = Position(self.base.0 + from);
+                    let resumed = walk
+                        .resync(run.end_offset)
+                        .map_err(IoError::at("read", &wal))?;
+                    let end = if resumed.is_some() { walk.at } else { end };
                     let damage = set_aside(
                         self.vfs,
                         self.quarantine,
@@ -572,7 +576,9 @@ impl<V: Vfs> Mover<'_, V> {
                         from..end,
                     )?;
                     self.damage.push(damage);
-                    break;
+                    if resumed.is_none() {
+                        break;
+                    }
                 }
             }
             if tail.buf.len() >= FLUSH_BYTES {

@@ -145,7 +145,7 @@ impl<V: Vfs> Log<V> {
         };
         let mut walk =
             Walk::new(&**file, queue, at, at + u64::from(run.bytes)).reading(run.bytes as usize);
-        read_stretch(&mut walk, &stretch, reading, |_| run.end_offset)
+        read_stretch(&mut walk, &stretch, reading)
     }
 
     fn read_segment(
@@ -188,12 +188,12 @@ impl<V: Vfs> Log<V> {
         };
         let mut segment = segment.lock().unwrap_or_else(|e| e.into_inner());
         let mark = segment
-            .seek(queue, reading.cursor, info.bytes)
+            .seek(queue, reading.cursor, info)
             .map_err(IoError::at("read", &path()))?;
         let want = usize::try_from(reading.bytes_left).unwrap_or(usize::MAX);
         let mut walk = Walk::new(&segment.file, queue, mark.at, info.bytes)
             .reading(want.saturating_add(64 << 10));
-        read_stretch(&mut walk, &stretch, reading, |_| info.end_offset)
+        read_stretch(&mut walk, &stretch, reading)
     }
 
     pub(crate) fn queue_dir(&self, queue: Incarnation) -> PathBuf {
@@ -235,7 +235,6 @@ fn read_stretch<F: VfsFile>(
     walk: &mut Walk<'_, F>,
     stretch: &Stretch<'_>,
     reading: &mut Reading,
-    resume_at: impl Fn(u64) -> u64,
 ) -> Result<(), ReadError> {
     while !reading.is_full() {
         let at = walk.at;
@@ -253,8 +252,16 @@ fn read_stretch<F: VfsFile>(
                 return Ok(());
             }
             Step::Lost(reason) => {
-                let end = resume_at(at).max(reading.cursor + 1);
-                return Err(damaged(stretch, reading.cursor, end, at, reason));
+                let found = walk
+                    .resync(stretch.end_offset)
+                    .map_err(IoError::at("read", &(stretch.path)()))?;
+                let end = found.unwrap_or(stretch.end_offset);
+                if end > reading.cursor {
+                    return Err(damaged(stretch, reading.cursor, end, at, reason));
+                }
+                if found.is_none() {
+                    return Ok(());
+                }
             }
         }
     }

@@ -473,10 +473,16 @@ impl<'a, V: Vfs> Recovery<'a, V> {
                 continue;
             }
             let from = wal.path(seq);
+            is_changed = true;
+            if io(file.len(), "measure", &from)? != file_bytes {
+                // Something shortened it; no group begins in what is left.
+                let aside = self.quarantine.join(format!("short-{seq:016x}"));
+                io(self.vfs.rename(&from, &aside), "rename", &from)?;
+                continue;
+            }
             let path = wal.new_spare_path();
             io(self.vfs.rename(&from, &path), "rename", &from)?;
             wal.spares.push(crate::wal::Spare { path, file });
-            is_changed = true;
         }
         if is_changed {
             io(self.vfs.sync_dir(&self.dir), "sync", &self.dir)?;

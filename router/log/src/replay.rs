@@ -111,13 +111,17 @@ impl Replayer {
         let queues_dir = dir.join("queues");
         let mut metas = HashMap::new();
         for queue in queue_dirs(vfs, &queues_dir)? {
-            let meta = read_meta(vfs, &queues_dir.join(queue.hex()), queue)?;
+            let queue_dir = queues_dir.join(queue.hex());
+            let meta = read_meta(vfs, &queue_dir, queue)?;
+            // A process that was killed may have left names that are not durable yet.
+            io(vfs.sync_dir(&queue_dir), "sync", &queue_dir)?;
             // An empty directory is left by a queue whose making was cut short.
             if !matches!(meta, Meta::Nothing) {
                 self.queues.entry(queue).or_default();
             }
             metas.insert(queue, meta);
         }
+        io(vfs.sync_dir(&queues_dir), "sync", &queues_dir)?;
         let mut states = HashMap::new();
         let mut found = Vec::new();
         for (incarnation, mut queue) in self.queues {
@@ -132,9 +136,11 @@ impl Replayer {
                     queue: incarnation,
                     dir: queue_dir,
                     quarantine: dir.join("quarantine"),
+                    wal_from: queue.wal_from(),
+                    trimmed: queue.state.trimmed,
                     report,
                 };
-                queue.state.segments = loader.load(queue.head.as_ref(), queue.state.trimmed)?;
+                queue.state.segments = loader.load(queue.head.as_ref())?;
             }
             found.push(queue.finish(incarnation, metas.remove(&incarnation), report));
             states.insert(incarnation, queue.state);
@@ -144,6 +150,17 @@ impl Replayer {
 }
 
 impl QueueReplay {
+    /// From this offset on, the WAL has what the segments may lack.
+    fn wal_from(&self) -> u64 {
+        match (&self.head, self.state.runs.front()) {
+            // What a snapshot does not name was moved after it, and is in the WAL still.
+            (Some(_), _) => 0,
+            (None, Some(run)) => run.first_offset,
+            (None, None) if self.state.base.is_some() => self.state.next_offset,
+            (None, None) => u64::MAX,
+        }
+    }
+
     fn finish(
         &mut self,
         incarnation: Incarnation,
@@ -208,15 +225,14 @@ struct SegmentLoader<'a, V: Vfs> {
     queue: Incarnation,
     dir: PathBuf,
     quarantine: PathBuf,
+    /// See [`QueueReplay::wal_from`].
+    wal_from: u64,
+    trimmed: u64,
     report: &'a mut RecoveryReport,
 }
 
 impl<V: Vfs> SegmentLoader<'_, V> {
-    fn load(
-        &mut self,
-        head: Option<&SnapshotHead>,
-        trimmed: u64,
-    ) -> Result<Vec<SegmentInfo>, IoError> {
+    fn load(&mut self, head: Option<&SnapshotHead>) -> Result<Vec<SegmentInfo>, IoError> {
         let mut names: Vec<u64> = io(self.vfs.read_dir(&self.dir), "list", &self.dir)?
             .iter()
             .filter_map(|name| parse_file_name(name))
@@ -226,7 +242,7 @@ impl<V: Vfs> SegmentLoader<'_, V> {
         let mut segments = Vec::new();
         for info in listed {
             let has_file = names.binary_search(&info.first_offset).is_ok();
-            if !has_file && info.end_offset <= trimmed {
+            if !has_file && info.end_offset <= self.trimmed {
                 continue;
             }
             self.check_listed(info, has_file)?;
@@ -237,7 +253,7 @@ impl<V: Vfs> SegmentLoader<'_, V> {
         if let Some(last) = segments.last_mut()
             && names.binary_search(&last.first_offset).is_ok()
         {
-            *last = self.walk(*last, head.is_some())?;
+            *last = self.walk(*last)?;
         }
         let unlisted: Vec<u64> = names
             .iter()
@@ -245,7 +261,7 @@ impl<V: Vfs> SegmentLoader<'_, V> {
             .copied()
             .collect();
         for first in unlisted {
-            self.take_unlisted(first, listed_end, trimmed, head.is_some(), &mut segments)?;
+            self.take_unlisted(first, listed_end, &mut segments)?;
         }
         Ok(segments)
     }
@@ -279,13 +295,16 @@ impl<V: Vfs> SegmentLoader<'_, V> {
         });
     }
 
+    /// Whether the WAL has what follows `offset`, so that a segment that ends there lacks nothing.
+    fn is_in_wal(&self, offset: u64) -> bool {
+        offset.max(self.trimmed) >= self.wal_from
+    }
+
     /// Judges a segment that no snapshot names.
     fn take_unlisted(
         &mut self,
         first_offset: u64,
         listed_end: u64,
-        trimmed: u64,
-        has_head: bool,
         segments: &mut Vec<SegmentInfo>,
     ) -> Result<(), IoError> {
         let path = self.dir.join(file_name(first_offset));
@@ -296,9 +315,9 @@ impl<V: Vfs> SegmentLoader<'_, V> {
             records: 0,
         };
         let end = segments.last().map_or(listed_end, |s| s.end_offset);
-        let info = self.walk(empty, has_head)?;
+        let info = self.walk(empty)?;
         let is_empty = info.end_offset == first_offset;
-        if !is_empty && info.end_offset <= trimmed {
+        if !is_empty && info.end_offset <= self.trimmed {
             // Removed before a crash that brought its name back.
             return remove_file(self.vfs, &path);
         }
@@ -315,14 +334,14 @@ impl<V: Vfs> SegmentLoader<'_, V> {
             &self.quarantine,
         )?;
         // Without entries it is the beginning of a move that a crash cut short: the WAL has them.
-        if !(is_empty && has_head) {
+        if !(is_empty && self.is_in_wal(first_offset)) {
             self.problem(aside, "its offsets are not its own; it was set aside");
         }
         Ok(())
     }
 
     /// Walks a segment from where `info` ends, makes what it finds durable, and cuts the rest.
-    fn walk(&mut self, info: SegmentInfo, has_head: bool) -> Result<SegmentInfo, IoError> {
+    fn walk(&mut self, info: SegmentInfo) -> Result<SegmentInfo, IoError> {
         let path = self.dir.join(file_name(info.first_offset));
         let file = io(self.vfs.open(&path, OpenMode::ReadWrite), "open", &path)?;
         let len = io(file.len(), "measure", &path)?;
@@ -334,7 +353,9 @@ impl<V: Vfs> SegmentLoader<'_, V> {
         while let Step::Entry(header, payload) = io(walk.step(), "read", &path)? {
             let is_intact = crc32c::crc32c(&payload) == header.payload_crc;
             // What an earlier, failed move left behind may still be readable here.
-            if header.first_offset < info.end_offset || (has_head && !is_intact) {
+            if header.first_offset < info.end_offset
+                || (!is_intact && self.is_in_wal(info.end_offset))
+            {
                 break;
             }
             info.end_offset = header.end_offset();
@@ -342,8 +363,7 @@ impl<V: Vfs> SegmentLoader<'_, V> {
             info.bytes = walk.at;
         }
         if info.bytes < len {
-            if !has_head {
-                // Without a snapshot nothing says that the WAL still has the rest.
+            if !self.is_in_wal(info.end_offset) {
                 let name = format!("segment-{}-{}", self.queue.hex(), info.first_offset);
                 let rest = read_range(&file, info.bytes..len, &path)?;
                 crate::log::replace_file(self.vfs, &self.quarantine, &name, &rest)?;

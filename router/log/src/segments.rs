@@ -79,6 +79,32 @@ impl<'a, F: VfsFile> Walk<'a, F> {
         Ok((got >= len).then(|| self.block.slice(..len)))
     }
 
+    /// After `Lost`: goes to the next place where an entry of this queue begins with an offset
+    /// below `offset_end`; returns its offset. Looks at every byte, for lengths cannot be trusted.
+    pub fn resync(&mut self, offset_end: u64) -> std::io::Result<Option<u64>> {
+        const STEP_BYTES: usize = 64 << 10;
+        let queue = self.queue.get().to_le_bytes();
+        let mut from = self.at + 1;
+        while from + ENTRY_HEADER_BYTES as u64 <= self.end {
+            let len = (self.end - from).min((STEP_BYTES + ENTRY_HEADER_BYTES) as u64) as usize;
+            let Some(block) = self.bytes(from, len)? else {
+                return Ok(None);
+            };
+            for (i, window) in block.windows(ENTRY_HEADER_BYTES).enumerate() {
+                if window[16..24] == queue
+                    && let Some(header) = EntryHeader::decode(window)
+                    && header.kind == EntryKind::Messages
+                    && header.first_offset < offset_end
+                {
+                    self.at = from + i as u64;
+                    return Ok(Some(header.first_offset));
+                }
+            }
+            from += (len - ENTRY_HEADER_BYTES + 1) as u64;
+        }
+        Ok(None)
+    }
+
     pub fn step(&mut self) -> std::io::Result<Step> {
         if self.at >= self.end {
             return Ok(Step::End);
@@ -131,15 +157,22 @@ impl<V: Vfs> OpenSegment<V> {
     }
 
     /// Extends the marks until they cover `offset`, or until the walk is lost.
-    fn cover(&mut self, queue: Incarnation, offset: u64, bytes: u64) -> std::io::Result<()> {
+    fn cover(
+        &mut self,
+        queue: Incarnation,
+        offset: u64,
+        info: &SegmentInfo,
+    ) -> std::io::Result<()> {
         if offset < self.last_end {
             return Ok(());
         }
-        let mut walk = Walk::new(&self.file, queue, self.covered, bytes).reading(1 << 20);
+        let mut walk = Walk::new(&self.file, queue, self.covered, info.bytes).reading(1 << 20);
         loop {
             let at = walk.at;
-            let Step::Entry(header, _) = walk.step()? else {
-                return Ok(());
+            let header = match walk.step()? {
+                Step::Entry(header, _) => header,
+                Step::Lost(_) if walk.resync(info.end_offset)?.is_some() => continue,
+                Step::Lost(_) | Step::End => return Ok(()),
             };
             let is_due = self
                 .marks
@@ -164,9 +197,9 @@ impl<V: Vfs> OpenSegment<V> {
         &mut self,
         queue: Incarnation,
         offset: u64,
-        bytes: u64,
+        info: &SegmentInfo,
     ) -> std::io::Result<SegmentMark> {
-        self.cover(queue, offset, bytes)?;
+        self.cover(queue, offset, info)?;
         let after = self.marks.partition_point(|m| m.first_offset <= offset);
         Ok(self.marks[after.saturating_sub(1)])
     }

@@ -1,25 +1,16 @@
 //! A slab: the records of one message entry, each as a QUIC varint (RFC 9000, section 16) with the
 //! body's length, then the body.
 //!
-//! To this crate a body is opaque but for its first five bytes, a version and the CRC32C of what
-//! follows, by which single records are told good from bad where a whole entry is not intact.
+//! To this crate a body is opaque but for its own checksum, by which single records are told good
+//! from bad where a whole entry is not intact.
 
 use std::ops::Range;
 
-/// Decodes a varint: its value and its length in bytes (1, 2, 4 or 8).
-fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
-    let first = *bytes.first()?;
-    let len = 1 << (first >> 6);
-    let rest = bytes.get(1..len)?;
-    let value = rest
-        .iter()
-        .fold(u64::from(first & 0x3f), |v, b| v << 8 | u64::from(*b));
-    Some((value, len))
-}
+use waypost_wire::{record, varint};
 
 /// The next record of a slab: `(its start, its body, its end)`, in bytes of the slab.
 fn next(slab: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
-    let (len, prefix) = varint(slab.get(at..)?)?;
+    let (len, prefix) = varint::get(slab.get(at..)?)?;
     let from = at + prefix;
     let to = from.checked_add(usize::try_from(len).ok()?)?;
     (to <= slab.len()).then_some((from..to, to))
@@ -48,10 +39,6 @@ pub fn bodies(slab: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn is_body_intact(body: &[u8]) -> bool {
-    body.len() >= 5 && crc32c::crc32c(&body[5..]) == super::u32_at(body, 1)
-}
-
 /// A run of records in a damaged slab that are all good or all bad.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -76,7 +63,7 @@ pub fn salvage(slab: &[u8], count: u32) -> Vec<Piece> {
     for record in 0..count {
         let found = next(slab, at);
         let (end, intact) = match &found {
-            Some((body, end)) => (*end, is_body_intact(&slab[body.clone()])),
+            Some((body, end)) => (*end, record::verify(&slab[body.clone()]).is_ok()),
             None => (slab.len(), false),
         };
         let intact = intact && (aligned || !seen_bad);
