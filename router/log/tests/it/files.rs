@@ -1,1 +1,249 @@
-//! Later.
+//! Directories, locks, versions, old bytes in recycled files; the real file system.
+
+use std::path::Path;
+
+use waypost_log::mem::{Fault, MemVfs};
+use waypost_log::{DataDir, Log, OpenError, Options, RealVfs, Vfs, VfsFile};
+
+use crate::harness::{Harness, NOW_MS, body, dir, messages, new_disk, queue, slab, small_options};
+
+#[test]
+fn a_data_directory_is_made_locked_and_opened_again() {
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("data");
+    let held = DataDir::open(&RealVfs, &path).unwrap();
+    let format = std::fs::read_to_string(path.join("format")).unwrap();
+    assert_eq!(format, "waypost data directory, format 1\n");
+    let Err(error) = DataDir::open(&RealVfs, &path) else {
+        panic!("two processes hold one directory");
+    };
+    let expected = format!(
+        "data directory {} is in use by process {}",
+        path.display(),
+        std::process::id()
+    );
+    assert_eq!(error.to_string(), expected);
+    drop(held);
+    DataDir::open(&RealVfs, &path).unwrap();
+}
+
+#[test]
+fn other_directories_are_refused() {
+    let cases = [
+        (
+            "notes.txt",
+            "mine",
+            "is not a data directory of waypost: it holds `notes.txt`",
+        ),
+        (
+            "format",
+            "something else",
+            "its file `format` says \"something else\"",
+        ),
+        (
+            "format",
+            "waypost data directory, format 7\n",
+            "has format 7; this version reads up to 1",
+        ),
+        (
+            "format",
+            "waypost data directory, format 0\n",
+            "is not a data directory",
+        ),
+    ];
+    for (name, text, expected) in cases {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::write(tmp.path().join(name), text).unwrap();
+        let Err(error) = DataDir::open(&RealVfs, tmp.path()) else {
+            panic!("{name} {text:?} was taken");
+        };
+        assert!(error.to_string().contains(expected), "{error}");
+        let left = std::fs::read_dir(tmp.path()).unwrap().count();
+        assert_eq!(left, 1, "nothing was written into it");
+    }
+}
+
+#[test]
+fn another_shards_files_are_refused() {
+    let vfs = new_disk();
+    Log::open(vfs.clone(), &dir(), small_options(), NOW_MS).unwrap();
+    let options = Options {
+        shard: 3,
+        ..small_options()
+    };
+    let result = Log::open(vfs, &dir(), options, NOW_MS);
+    assert!(matches!(
+        result,
+        Err(OpenError::OtherShard {
+            found: 0,
+            expected: 3,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_shard_keeps_its_file_size_even_if_its_description_is_damaged() {
+    let mut h = Harness::new(new_disk()).unwrap();
+    let queue = h.create().unwrap();
+    h.append(queue, vec![body(1, 50)]).unwrap();
+    h.commit().unwrap();
+    for damage in [false, true] {
+        let disk = h.vfs.kill();
+        if damage {
+            disk.flip_bit(&dir().join("shard.meta"), 70);
+        }
+        let options = Options {
+            file_bytes: 20 << 10,
+            wal_bytes_max: 1 << 20,
+            ..small_options()
+        };
+        let (log, found) = Log::open(disk.clone(), &dir(), options, NOW_MS).unwrap();
+        assert_eq!(found.queues[0].next_offset, 1);
+        drop(log);
+        Harness::reopen(disk.kill(), h.expected(), "another file size").unwrap();
+    }
+}
+
+/// Cuts the power in the middle of the write of one large group; repeats until it is torn.
+fn torn(h: &Harness) -> (MemVfs, usize) {
+    for seed in 0.. {
+        let disk = h.vfs.crash(seed);
+        let report = Log::open(disk.kill(), &dir(), small_options(), NOW_MS)
+            .unwrap()
+            .1
+            .report;
+        if !report.torn.is_empty() {
+            return (disk, report.torn.len());
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_torn_tail_is_set_aside_cut_and_stays_cut() {
+    let mut h = Harness::new(new_disk()).unwrap();
+    let queue = h.create().unwrap();
+    h.append(queue, vec![body(1, 50)]).unwrap();
+    h.commit().unwrap();
+    h.append(queue, vec![body(2, 6000)]).unwrap();
+    // The write lands in part, the sync never comes.
+    h.vfs
+        .fail_at_call(waypost_log::mem::Call::Sync, 0, Fault::PowerOff);
+    h.commit().unwrap_err();
+    let (disk, torn) = torn(&h);
+    assert_eq!(torn, 1);
+    let mut again = Harness::reopen(disk, h.expected(), "a torn tail").unwrap();
+    assert!(again.committed[&queue].records.len() == 1);
+    let has_copy = |vfs: &MemVfs| {
+        vfs.files()
+            .iter()
+            .any(|p| p.starts_with("/data/shard-0000/quarantine"))
+    };
+    assert!(has_copy(&again.vfs));
+    // A second crash at once, and one after more was written: the tail never comes back.
+    Harness::reopen(again.vfs.crash(9), again.expected(), "and again").unwrap();
+    again.append(queue, vec![body(3, 50)]).unwrap();
+    again.commit().unwrap();
+    for seed in 0..20 {
+        let found = Harness::reopen(again.vfs.crash(seed), again.expected(), "and later").unwrap();
+        assert_eq!(found.committed[&queue].records.len(), 2);
+    }
+}
+
+#[test]
+fn old_groups_in_recycled_files_are_never_read() {
+    let mut h = Harness::new(new_disk()).unwrap();
+    let queue = h.create().unwrap();
+    // Groups of one shape, so that old ones lie exactly where new ones would be.
+    for n in 0..200 {
+        h.append(queue, vec![body(n, 1000)]).unwrap();
+        h.state(queue).unwrap();
+        h.commit().unwrap();
+        h.trim(queue, n.saturating_sub(2)).unwrap();
+        h.jobs().unwrap();
+        let what = format!("after group {n}");
+        Harness::reopen(h.vfs.crash(n), h.expected(), &what).unwrap();
+    }
+}
+
+#[test]
+fn the_real_disk_keeps_what_was_committed() {
+    let tmp = tempfile::tempdir().unwrap();
+    let data = DataDir::open(&RealVfs, &tmp.path().join("data")).unwrap();
+    let shard = data.shard_dir(0);
+    let mut next = 0;
+    for open in 0..4 {
+        let options = Options {
+            nonce: open,
+            ..small_options()
+        };
+        let (mut log, found) = Log::open(RealVfs, &shard, options, NOW_MS).unwrap();
+        assert!(!found.report.is_alarming(), "{:?}", found.report);
+        if open == 0 {
+            log.create_queue(queue(0), "q", b"").unwrap();
+        } else {
+            assert_eq!(found.queues[0].next_offset, next);
+        }
+        for _ in 0..60 {
+            let bodies = vec![body(next, 900)];
+            log.append_messages(queue(0), messages(next, 1), &[slab(&bodies)])
+                .unwrap();
+            log.commit(NOW_MS).unwrap();
+            next += 1;
+            for queue in log.wants_snapshots() {
+                log.append_snapshot(queue, b"").unwrap();
+            }
+            log.commit(NOW_MS).unwrap();
+            while let Some(job) = log.next_job() {
+                log.finish_job(job.run(&RealVfs)).unwrap();
+            }
+        }
+        let mut at = 0;
+        let mut seen = 0;
+        while let Ok(batch) = log.read(queue(0), at, 1 << 16)
+            && !batch.chunks.is_empty()
+        {
+            for (offset, found) in batch.chunks.iter().flat_map(|c| c.records()) {
+                assert_eq!(found, body(offset, 900));
+                seen += 1;
+            }
+            at = batch.next;
+        }
+        assert_eq!(seen, next);
+        assert!(log.space_used().segment_bytes > 0);
+    }
+}
+
+#[test]
+fn the_model_disk_keeps_its_contract() {
+    let vfs = new_disk();
+    let path = Path::new("/data/file");
+    let file = vfs.open(path, waypost_log::vfs::OpenMode::Create).unwrap();
+    file.write_all_at(&[1; 2048], 0).unwrap();
+    file.sync_data().unwrap();
+    vfs.sync_dir(Path::new("/data")).unwrap();
+    file.write_all_at(&[2; 2048], 0).unwrap();
+    let mut outcomes = std::collections::BTreeSet::new();
+    for seed in 0..64 {
+        let bytes = vfs.crash(seed).contents(path).unwrap();
+        assert!(
+            bytes.chunks(512).all(|s| s.iter().all(|b| *b == s[0])),
+            "a torn sector"
+        );
+        outcomes.insert(bytes);
+        assert_eq!(
+            vfs.crash(seed).contents(path),
+            vfs.crash(seed).contents(path)
+        );
+    }
+    assert!(outcomes.len() > 8, "sectors land in any subset");
+    file.sync_data().unwrap();
+    assert!((0..64).all(|seed| vfs.crash(seed).contents(path).unwrap() == [2; 2048]));
+    vfs.rename(path, Path::new("/data/other")).unwrap();
+    let names = |vfs: MemVfs| vfs.files().len();
+    assert!(
+        (0..64).all(|seed| names(vfs.crash(seed)) == 1),
+        "a rename is whole"
+    );
+}

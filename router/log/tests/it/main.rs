@@ -1,5 +1,6 @@
 //! The log on a model disk: crashes, rot, limits, and the real disk's locks.
 
+mod codec;
 mod crash;
 mod files;
 mod harness;
