@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use wasmtime::component::{Component, Linker};
-use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::cache::{Cache, CacheKey, CacheOptions};
 use crate::compile::{CompileLimits, Compiler, base_config, compile};
@@ -158,10 +158,7 @@ impl Engine {
             }
         };
         match bytes.len() as u64 {
-            length if length > limit => Err(LoadErrorKind::TooLarge {
-                bytes: length,
-                limit,
-            }),
+            length if length > limit => Err(LoadErrorKind::TooLarge { limit }),
             _ => Ok(bytes),
         }
     }
@@ -227,7 +224,6 @@ fn config(options: &EngineOptions) -> wasmtime::Config {
     let mut config = base_config();
     config
         .max_wasm_stack(options.stack_bytes)
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }

@@ -47,10 +47,8 @@ pub enum LoadErrorKind {
     #[error("cannot be read: {0}")]
     Read(io::Error),
     /// Over the limit of the compiler's input.
-    #[error("has {bytes} bytes, limit {limit}")]
+    #[error("has more than {limit} bytes, the limit")]
     TooLarge {
-        /// Its length.
-        bytes: u64,
         /// The limit.
         limit: u64,
     },

@@ -1,0 +1,163 @@
+//! The stock plugins on earthquakes.
+
+use waypost_host::{Instance, PluginSpec, Verdict};
+use waypost_wire::record::Message;
+
+use crate::support::{call, load, stock};
+
+fn feature(mag: &str) -> String {
+    format!(
+        r#"{{"type":"Feature","properties":{{"mag":{mag},"place":"10km S of Fiji \u00e9","time":1517364015660,"tsunami":0,"net":"us"}},"geometry":{{"type":"Point","coordinates":[-178.5,-20.25,560.5]}},"id":"us1"}}"#
+    )
+}
+
+fn message(payload: impl Into<String>) -> Message {
+    Message::new("quakes/us/raw", payload.into())
+}
+
+fn start(name: &str, settings: &[(&str, &str)], destinations: &[&str]) -> Instance {
+    let mut spec = PluginSpec::new(name, stock(name));
+    spec.settings = settings
+        .iter()
+        .map(|(k, v)| (k.to_string(), v.to_string()))
+        .collect();
+    spec.destinations = destinations.iter().map(|d| d.to_string()).collect();
+    load(spec).instantiate().expect("an instance")
+}
+
+#[test]
+fn magnitude_keeps_what_is_strong_and_explains_the_rest() {
+    let mut instance = start("quake-magnitude", &[], &[]);
+    let messages = [
+        message(feature("3")),
+        message(feature("2.99")),
+        message(feature("null")),
+        message("{\"properties\":{\"mag\":3"),
+        message("[]"),
+    ];
+    let verdicts = call(&mut instance, &messages).expect("verdicts");
+    assert_eq!(verdicts.get(0), Some(&Verdict::Pass));
+    let small = Verdict::Drop(Some("magnitude 2.99 is below 3".into()));
+    assert_eq!(verdicts.get(1), Some(&small));
+    assert_eq!(
+        verdicts.get(2),
+        Some(&Verdict::Drop(Some("no magnitude".into())))
+    );
+    for position in [3, 4] {
+        let Some(Verdict::DeadLetter(Some(why))) = verdicts.get(position) else {
+            panic!("{verdicts:?}")
+        };
+        assert!(why.starts_with("not a GeoJSON feature: "), "{why}");
+    }
+    let mut instance = start("quake-magnitude", &[("min-magnitude", "2.5")], &[]);
+    assert!(
+        call(&mut instance, &[message(feature("2.99"))])
+            .expect("verdicts")
+            .all_pass()
+    );
+}
+
+#[test]
+fn alert_makes_compact_json_of_a_feature() {
+    let mut instance = start("quake-alert", &[("topic", "quakes/{net}/alert")], &[]);
+    let verdicts = call(&mut instance, &[message(feature("4.5")), message("x")]);
+    let verdicts = verdicts.expect("verdicts");
+    let Some(Verdict::Edit(edit)) = verdicts.get(0) else {
+        panic!("{verdicts:?}")
+    };
+    let mut message = message(feature("4.5"));
+    edit.clone().apply(&mut message);
+    assert_eq!(message.topic, "quakes/us/alert");
+    assert_eq!(message.content_type.as_deref(), Some("application/json"));
+    assert_eq!(message.key.as_deref(), Some(&b"us"[..]));
+    let header = |name| {
+        message
+            .headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| &v[..])
+    };
+    assert_eq!(
+        (header("magnitude"), header("network")),
+        (Some(&b"4.5"[..]), Some(&b"us"[..]))
+    );
+    assert_eq!(
+        std::str::from_utf8(&message.payload).expect("UTF-8"),
+        "{\"id\":\"us1\",\"mag\":4.5,\"place\":\"10km S of Fiji é\",\"time\":1517364015660,\
+         \"lat\":-20.25,\"lon\":-178.5,\"depth_km\":560.5,\"net\":\"us\"}"
+    );
+    assert!(matches!(
+        verdicts.get(1),
+        Some(Verdict::DeadLetter(Some(_)))
+    ));
+}
+
+#[test]
+fn route_follows_its_rules_on_features_and_on_alerts() {
+    let settings = [
+        ("rule-major", "mag >= 5 -> queue:major"),
+        (
+            "rule-pacific",
+            "box -60 120 60 -70 -> queue:pacific, topic:live",
+        ),
+        ("otherwise", "queue:all"),
+    ];
+    let destinations = ["queue:all", "queue:major", "queue:pacific", "topic:live"];
+    let mut instance = start("quake-route", &settings, &destinations);
+    let alert = r#"{"id":"a","mag":6.1,"lat":10,"lon":10}"#;
+    let messages = [
+        message(feature("5.5")),
+        message(feature("4")),
+        message(alert),
+        message(alert.replace("6.1", "1")),
+        message("?"),
+    ];
+    let verdicts = call(&mut instance, &messages).expect("verdicts");
+    let to: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| match verdict {
+            Verdict::To(to) => to.as_slice().to_vec(),
+            _ => vec![],
+        })
+        .collect();
+    assert_eq!(to, [vec![1, 2, 3], vec![2, 3], vec![1], vec![0], vec![]]);
+    assert!(matches!(
+        verdicts.get(4),
+        Some(Verdict::DeadLetter(Some(_)))
+    ));
+}
+
+#[test]
+fn mistakes_in_settings_are_named() {
+    for (name, setting, value, wanted) in [
+        (
+            "quake-magnitude",
+            "min-magnitude",
+            "big",
+            "setting 'min-magnitude': 'big': invalid float",
+        ),
+        (
+            "quake-magnitude",
+            "minmag",
+            "3",
+            "setting 'minmag': unknown setting, expected one of",
+        ),
+        (
+            "quake-route",
+            "rule-1",
+            "mag >= 5 -> queue:x",
+            "'queue:x' is not a destination",
+        ),
+        (
+            "quake-route",
+            "rule-1",
+            "mag -> queue:x",
+            "setting 'rule-1': 'mag -> queue:x' 'mag' is not",
+        ),
+    ] {
+        let mut spec = PluginSpec::new(name, stock(name));
+        spec.settings = vec![(setting.into(), value.into())];
+        let error = load(spec).instantiate().expect_err("a mistake").to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+}
