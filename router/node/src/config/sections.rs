@@ -47,6 +47,7 @@ fn document(doc: &Document<'_>, entries: &DeTable<'_>) -> Config {
         limits: section(&mut root, "limits", limits),
         ..Config::default()
     };
+    config.node.data_dir = doc.directory().join(&config.node.data_dir);
     let group_bytes = config.limits.payload_bytes + GROUP_OVERHEAD_BYTES;
     config.log = section(&mut root, "log", |table| log(table, group_bytes));
     for table in root.tables("queue", "name") {
@@ -106,9 +107,7 @@ fn node(mut table: Table<'_, '_>) -> NodeConfig {
     let admin_at = table.has("admin");
     let config = NodeConfig {
         name: name.map_or(default.name, |name| checked_name(doc, name).value),
-        data_dir: doc
-            .directory()
-            .join(data_dir.map_or(default.data_dir, PathBuf::from)),
+        data_dir: data_dir.map_or(default.data_dir, PathBuf::from),
         listen: table.parsed("listen", default.listen, address, str::parse),
         admin: table.parsed("admin", default.admin, address, str::parse),
         admin_public: table.boolean("admin_public", false),

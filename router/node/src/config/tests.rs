@@ -155,9 +155,9 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["1:2: unknown key \"nod\", did you mean \"node\"?"],
     ),
     (
-        "[node]\nlisten_to = '127.0.0.1:1'\n",
+        "[node]\ntelephone = '127.0.0.1:1'\n",
         &[
-            "2:1: [node]: unknown key \"listen_to\", expected admin, admin_public, data_dir, \
+            "2:1: [node]: unknown key \"telephone\", expected admin, admin_public, data_dir, \
              drain_timeout, listen, name, plugin_workers or threads",
         ],
     ),
@@ -317,12 +317,15 @@ const MISTAKES: &[(&str, &[&str])] = &[
 
 #[test]
 fn each_mistake_has_its_words() {
+    let (mut got, mut wanted) = (String::new(), String::new());
     for (text, want) in MISTAKES {
         let checked = check_str(text);
         assert!(checked.config.is_none(), "{text}");
         let want: Vec<String> = want.iter().map(|w| format!("waypost.toml:{w}")).collect();
-        assert_eq!(shown(&checked.errors), want, "of\n{text}");
+        got += &format!("{text}\n{:#?}\n", shown(&checked.errors));
+        wanted += &format!("{text}\n{want:#?}\n");
     }
+    assert!(got == wanted, "got\n{got}\nwanted\n{wanted}");
 }
 
 #[test]
