@@ -151,9 +151,21 @@ impl Handle {
         }
     }
 
-    /// How long to wait before a stream that was refused is opened again; `None`: never.
-    pub(crate) fn delay(&self, attempt: u32) -> Option<Duration> {
-        self.shared.options.reconnect.delay(attempt, random())
+    /// Waits before a stream that ended with `error` is opened again; gives the error back where
+    /// that is no use. `failures` counts refusals in a row.
+    pub(crate) async fn pause(&self, error: Error, failures: &mut u32) -> Result<(), Error> {
+        // The keeper decides what follows a lost connection; `session` waits for it.
+        if matches!(error, Error::Lost(_)) {
+            return Ok(());
+        }
+        match self.shared.options.reconnect.delay(*failures, random()) {
+            Some(delay) if error.reopens() => {
+                *failures += 1;
+                tokio::time::sleep(delay).await;
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 
     fn close(&self) {

@@ -194,7 +194,7 @@ pub enum Error {
     /// It was closed here.
     #[error("closed")]
     Closed,
-    /// The message never left this client, because of what is inside.
+    /// It never left this client, because of what is inside.
     #[error("not sent: {0}")]
     NotSent(Arc<Error>),
 }
@@ -215,12 +215,14 @@ impl Error {
     /// have been stored; publishing it again may double it.
     pub fn has_no_side_effects(&self) -> bool {
         match self {
-            Error::Record(_)
-            | Error::TooLarge { .. }
-            | Error::WindowFull
-            | Error::NotSent(_)
-            | Error::NotConnected(_) => true,
-            Error::Lost(_) | Error::Refused { .. } | Error::Protocol(_) | Error::Closed => false,
+            Error::Record(_) | Error::TooLarge { .. } | Error::WindowFull | Error::NotSent(_) => {
+                true
+            }
+            Error::NotConnected(_)
+            | Error::Lost(_)
+            | Error::Refused { .. }
+            | Error::Protocol(_)
+            | Error::Closed => false,
         }
     }
 
@@ -289,7 +291,6 @@ impl From<ConnectionError> for Error {
                     }
                 }
             }
-            ConnectionError::LocallyClosed => Error::Closed,
             _ => Error::Lost(error),
         }
     }

@@ -28,7 +28,7 @@ macro_rules! expect {
 impl Client {
     /// Any request; the functions below are shorter.
     pub async fn manage(&self, request: ManageRequest) -> Result<ManagedResponse, Error> {
-        let session = self.inner.session().await?;
+        let session = self.inner.session().await.map_err(Error::not_sent)?;
         let request = Manage {
             request: Some(request),
         };

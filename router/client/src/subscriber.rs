@@ -85,17 +85,10 @@ impl Subscriber {
                 }
                 Ok(None) => self.open = None,
                 Err(Error::Closed) => return Ok(None),
-                Err(error) if error.reopens() => {
+                Err(error) => {
                     self.open = None;
-                    let Some(delay) = self.handle.delay(self.failures) else {
-                        return Err(error);
-                    };
-                    self.failures += 1;
-                    if !matches!(error, Error::Lost(_)) {
-                        tokio::time::sleep(delay).await;
-                    }
+                    self.handle.pause(error, &mut self.failures).await?;
                 }
-                Err(error) => return Err(error),
             }
         }
     }

@@ -85,17 +85,9 @@ async fn run(
         match result {
             Ok(()) if shared.inbox().closing => return Ok(()),
             Ok(()) => {}
-            // What was said and not synced comes again; a consumer that is closing says so.
-            Err(error) if error.reopens() && !shared.inbox().closing => {
-                let Some(delay) = handle.delay(failures) else {
-                    return Err(error);
-                };
-                failures += 1;
-                if !matches!(error, Error::Lost(_)) {
-                    tokio::time::sleep(delay).await;
-                }
-            }
-            Err(error) => return Err(error),
+            // What was said and not synced comes again; who is closing must know.
+            Err(error) if shared.inbox().closing => return Err(error),
+            Err(error) => handle.pause(error, &mut failures).await?,
         }
     }
 }

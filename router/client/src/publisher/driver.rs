@@ -91,17 +91,7 @@ async fn run(
                     return Ok(());
                 }
             }
-            Err(error) if error.reopens() => {
-                let Some(delay) = handle.delay(failures) else {
-                    return Err(error);
-                };
-                failures += 1;
-                // A lost connection has its own backoff.
-                if !matches!(error, Error::Lost(_)) {
-                    tokio::time::sleep(delay).await;
-                }
-            }
-            Err(error) => return Err(error),
+            Err(error) => handle.pause(error, &mut failures).await?,
         }
     }
 }
