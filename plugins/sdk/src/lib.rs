@@ -118,6 +118,8 @@ pub trait Each: Plugin {
 #[macro_export]
 macro_rules! export {
     ($plugin:ty: $($role:ident),+ $(,)?) => {
+        // Only a component has exports of such names; elsewhere, in unit tests, there are none.
+        #[cfg(target_arch = "wasm32")]
         const _: () = {
             struct Exported;
 
@@ -137,6 +139,11 @@ macro_rules! export {
 
             $($crate::export_role!($role);)+
         };
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn(
+            &$crate::Config,
+        ) -> ::core::result::Result<($plugin, $crate::Interest), $crate::InitError> =
+            <$plugin as $crate::Plugin>::init;
     };
 }
 
