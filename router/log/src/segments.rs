@@ -4,7 +4,7 @@
 //! for each 64 KiB), which is dropped again, least recently used first, under a bound.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 
@@ -205,9 +205,12 @@ impl<V: Vfs> OpenSegment<V> {
     }
 }
 
+type SharedSegment<V> = Arc<Mutex<OpenSegment<V>>>;
+
 /// Open segments and their indexes, bounded.
 pub(crate) struct SegmentCache<V: Vfs> {
-    open: HashMap<(Incarnation, u64), (Arc<std::sync::Mutex<OpenSegment<V>>>, u64)>,
+    /// By queue and first offset, with the time of its last use.
+    open: HashMap<(Incarnation, u64), (SharedSegment<V>, u64)>,
     clock: u64,
     bytes_max: usize,
 }
@@ -229,7 +232,7 @@ impl<V: Vfs> SegmentCache<V> {
         queue: Incarnation,
         info: &SegmentInfo,
         open: impl FnOnce() -> Result<V::File, IoError>,
-    ) -> Result<Arc<std::sync::Mutex<OpenSegment<V>>>, IoError> {
+    ) -> Result<SharedSegment<V>, IoError> {
         self.clock += 1;
         let clock = self.clock;
         let key = (queue, info.first_offset);
@@ -237,7 +240,7 @@ impl<V: Vfs> SegmentCache<V> {
             *used = clock;
             return Ok(Arc::clone(segment));
         }
-        let segment = Arc::new(std::sync::Mutex::new(OpenSegment::new(open()?, info)));
+        let segment = Arc::new(Mutex::new(OpenSegment::new(open()?, info)));
         self.open.insert(key, (Arc::clone(&segment), clock));
         self.shrink(key);
         Ok(segment)
