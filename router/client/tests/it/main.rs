@@ -2,6 +2,7 @@
 
 mod connection;
 mod consuming;
+mod document;
 mod fake;
 mod publishing;
 mod subscribing;
