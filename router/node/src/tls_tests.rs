@@ -1,3 +1,5 @@
+//! Certificates made, kept, damaged and mixed up.
+
 use super::*;
 
 fn read(path: &Path) -> Vec<u8> {
