@@ -197,7 +197,7 @@ pub enum QueueError {
         /// Bytes allowed.
         max: usize,
     },
-    /// A file operation failed; the queue is as it was.
+    /// A file operation failed; the queue is as it was. If it was a sync, the log has ended.
     #[error(transparent)]
     Io(#[from] IoError),
     /// The entry could not be added.

@@ -14,18 +14,17 @@
 //! Files are recycled strictly in order, each name synced before the next is touched. So after a
 //! crash the live files are always an unbroken row.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Damage, IoError, JobError};
-use crate::format::segment::{self, SEGMENT_HEADER_BYTES, file_name};
+use crate::format::segment::file_name;
 use crate::format::snapshot::SegmentInfo;
 use crate::ids::{Incarnation, Position};
 use crate::log::Log;
+use crate::mover::{MoveQueue, Mover};
 use crate::queue::Run;
-use crate::segments::{Step, Walk};
-use crate::vfs::{OpenMode, Vfs, VfsFile};
+use crate::vfs::Vfs;
 use crate::wal::{Spare, make_zeroed};
 
 /// A piece of work to be run anywhere, once.
@@ -58,13 +57,6 @@ enum Work<V: Vfs> {
     },
     /// Remove the directory of a queue whose tombstone is synced.
     DropQueue { queue: Incarnation, queues: PathBuf },
-}
-
-struct MoveQueue {
-    queue: Incarnation,
-    dir: PathBuf,
-    tail: Option<SegmentInfo>,
-    runs: Vec<Run>,
 }
 
 /// What came of a job; for [`Log::finish_job`].
@@ -431,240 +423,4 @@ pub(crate) fn remove_tree<V: Vfs>(vfs: &V, dir: &Path) -> Result<(), IoError> {
         remove_file(vfs, &dir.join(name))?;
     }
     vfs.remove_dir(dir).map_err(IoError::at("remove", dir))
-}
-
-/// A move in progress.
-struct Mover<'a, V: Vfs> {
-    vfs: &'a V,
-    file: &'a V::File,
-    /// Where the WAL file begins.
-    base: Position,
-    segment_bytes_max: u64,
-    quarantine: &'a Path,
-    damage: Vec<Damage>,
-    bytes: u64,
-}
-
-/// A segment that is appended to; nothing counts until it is synced.
-struct OpenTail<F> {
-    info: SegmentInfo,
-    path: PathBuf,
-    file: F,
-    buf: Vec<u8>,
-    is_new: bool,
-}
-
-impl<V: Vfs> Mover<'_, V> {
-    fn move_queue(&mut self, work: &MoveQueue) -> Result<Vec<SegmentInfo>, IoError> {
-        let mut done = Vec::new();
-        let mut tail: Option<OpenTail<V::File>> = None;
-        let mut last_info = work.tail;
-        let mut is_dir_changed = false;
-        for run in &work.runs {
-            let is_full = |info: &SegmentInfo| info.bytes >= self.segment_bytes_max;
-            if let Some(full) = tail.take_if(|t| is_full(&t.info)) {
-                last_info = None;
-                done.push(self.close(full)?);
-            }
-            let open = match &mut tail {
-                Some(open) => open,
-                None => {
-                    let continued = last_info.take().filter(|info| !is_full(info));
-                    let open = self.open(work, continued, run.first_offset)?;
-                    is_dir_changed |= open.is_new;
-                    tail.insert(open)
-                }
-            };
-            self.copy_run(work.queue, run, open)?;
-        }
-        if let Some(open) = tail {
-            done.push(self.close(open)?);
-        }
-        if is_dir_changed {
-            self.vfs
-                .sync_dir(&work.dir)
-                .map_err(IoError::at("sync", &work.dir))?;
-            if let Some(queues) = work.dir.parent() {
-                self.vfs
-                    .sync_dir(queues)
-                    .map_err(IoError::at("sync", queues))?;
-            }
-        }
-        Ok(done)
-    }
-
-    fn open(
-        &self,
-        work: &MoveQueue,
-        continued: Option<SegmentInfo>,
-        first_offset: u64,
-    ) -> Result<OpenTail<V::File>, IoError> {
-        if let Some(info) = continued {
-            let path = work.dir.join(file_name(info.first_offset));
-            let file = self
-                .vfs
-                .open(&path, OpenMode::ReadWrite)
-                .map_err(IoError::at("open", &path))?;
-            return Ok(OpenTail {
-                info,
-                path,
-                file,
-                buf: Vec::new(),
-                is_new: false,
-            });
-        }
-        // A queue that is served without its description may have no directory.
-        self.vfs
-            .create_dir(&work.dir)
-            .map_err(IoError::at("make", &work.dir))?;
-        let path = work.dir.join(file_name(first_offset));
-        let file = self
-            .vfs
-            .open(&path, OpenMode::Create)
-            .map_err(IoError::at("make", &path))?;
-        file.write_all_at(&segment::encode(work.queue, first_offset), 0)
-            .map_err(IoError::at("write", &path))?;
-        Ok(OpenTail {
-            info: SegmentInfo {
-                first_offset,
-                end_offset: first_offset,
-                bytes: SEGMENT_HEADER_BYTES as u64,
-                records: 0,
-            },
-            path,
-            file,
-            buf: Vec::new(),
-            is_new: true,
-        })
-    }
-
-    /// Copies a run's entries as they are: a payload that is damaged is judged when it is read.
-    fn copy_run(
-        &mut self,
-        queue: Incarnation,
-        run: &Run,
-        tail: &mut OpenTail<V::File>,
-    ) -> Result<(), IoError> {
-        const FLUSH_BYTES: usize = 1 << 20;
-        let at = run.position.0 - self.base.0;
-        let end = at + u64::from(run.bytes);
-        let mut walk = Walk::new(self.file, queue, at, end).reading(run.bytes as usize);
-        loop {
-            let from = walk.at;
-            let wal = self.quarantine.with_file_name("wal");
-            match walk.step().map_err(IoError::at("read", &wal))? {
-                Step::Entry(header, payload) => {
-                    tail.buf.extend_from_slice(&header.encode());
-                    tail.buf.extend_from_slice(&payload);
-                    tail.info.records += u64::from(header.count);
-                    tail.info.end_offset = tail.info.end_offset.max(header.end_offset());
-                    self.bytes += header.total_bytes();
-                }
-                Step::End => break,
-                Step::Lost(_) => {
-                    let position = Position(self.base.0 + from);
-                    let resumed = walk
-                        .resync(run.end_offset)
-                        .map_err(IoError::at("read", &wal))?;
-                    let end = if resumed.is_some() { walk.at } else { end };
-                    let damage = set_aside(
-                        self.vfs,
-                        self.quarantine,
-                        "move",
-                        position,
-                        self.file,
-                        from..end,
-                    )?;
-                    self.damage.push(damage);
-                    if resumed.is_none() {
-                        break;
-                    }
-                }
-            }
-            if tail.buf.len() >= FLUSH_BYTES {
-                flush(tail)?;
-            }
-        }
-        tail.info.end_offset = tail.info.end_offset.max(run.end_offset);
-        Ok(())
-    }
-
-    fn close(&self, mut tail: OpenTail<V::File>) -> Result<SegmentInfo, IoError> {
-        flush(&mut tail)?;
-        tail.file
-            .sync_data()
-            .map_err(IoError::at("sync", &tail.path))?;
-        Ok(tail.info)
-    }
-}
-
-fn flush<F: VfsFile>(tail: &mut OpenTail<F>) -> Result<(), IoError> {
-    tail.file
-        .write_all_at(&tail.buf, tail.info.bytes)
-        .map_err(IoError::at("write", &tail.path))?;
-    tail.info.bytes += tail.buf.len() as u64;
-    tail.buf.clear();
-    Ok(())
-}
-
-/// Copies damaged bytes to `quarantine/<why>-<position>`, synced, unless they are there already.
-pub(crate) fn set_aside<V: Vfs>(
-    vfs: &V,
-    quarantine: &Path,
-    why: &str,
-    position: Position,
-    file: &V::File,
-    range: std::ops::Range<u64>,
-) -> Result<Damage, IoError> {
-    let path = quarantine.join(format!("{why}-{:016x}", position.0));
-    let bytes = range.end - range.start;
-    let damage = Damage {
-        position,
-        bytes,
-        set_aside: Some(path.clone()),
-    };
-    if vfs.open(&path, OpenMode::Read).is_ok() {
-        return Ok(damage);
-    }
-    let mut copy = vec![0; usize::try_from(bytes).unwrap_or(0)];
-    let got = file
-        .read_full_at(&mut copy, range.start)
-        .map_err(IoError::at("read", quarantine))?;
-    copy.truncate(got);
-    let name = format!("{why}-{:016x}", position.0);
-    crate::log::replace_file(vfs, quarantine, &name, &copy)?;
-    Ok(damage)
-}
-
-/// Live WAL files and spares, for tests and metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SpaceUsed {
-    /// WAL files that hold entries that may be needed, the one being written included.
-    pub wal_files: u64,
-    /// Files that are ready to be written.
-    pub spare_files: u64,
-    /// Bytes of all segments.
-    pub segment_bytes: u64,
-    /// Bytes of memory that the index of the live WAL takes.
-    pub index_bytes: u64,
-}
-
-impl<V: Vfs> Log<V> {
-    /// Counts files, segments and index memory. Walks over all queues.
-    pub fn space_used(&self) -> SpaceUsed {
-        let queues: &HashMap<_, _> = &self.queues;
-        SpaceUsed {
-            wal_files: self.wal.files.len() as u64,
-            spare_files: self.wal.spares.len() as u64,
-            segment_bytes: queues
-                .values()
-                .flat_map(|q| &q.segments)
-                .map(|s| s.bytes)
-                .sum(),
-            index_bytes: queues
-                .values()
-                .map(|q| (q.runs.capacity() * size_of::<Run>()) as u64)
-                .sum(),
-        }
-    }
 }

@@ -27,6 +27,7 @@ pub mod ids;
 pub mod jobs;
 pub mod log;
 pub mod mem;
+mod mover;
 pub mod options;
 mod pending;
 mod queue;
@@ -36,6 +37,7 @@ mod replay;
 pub mod scan;
 mod segments;
 mod shard_meta;
+pub mod space;
 pub mod vfs;
 mod wal;
 

@@ -176,6 +176,8 @@ impl<V: Vfs> Log<V> {
     /// read any more and their space is given back, whole segments at a time.
     pub fn trim(&mut self, queue: Incarnation, up_to: u64) -> Result<(), AppendError> {
         let state = self.queue_mut(queue)?;
+        // What was not given out yet cannot be given up.
+        let up_to = up_to.min(state.next_offset);
         if up_to <= state.trimmed {
             return Ok(());
         }
@@ -402,6 +404,21 @@ impl<V: Vfs> Log<V> {
     }
 
     fn write_meta(
+        &mut self,
+        incarnation: Incarnation,
+        name: &str,
+        settings: &[u8],
+    ) -> Result<(), QueueError> {
+        let written = self.try_write_meta(incarnation, name, settings);
+        if let Err(QueueError::Io(error)) = &written
+            && error.is_sync()
+        {
+            self.poisoned.get_or_insert_with(|| error.to_string());
+        }
+        written
+    }
+
+    fn try_write_meta(
         &self,
         incarnation: Incarnation,
         name: &str,

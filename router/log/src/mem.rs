@@ -7,11 +7,14 @@
 //!
 //! Left out: time, permissions, links, and directories deeper than their parents' existence.
 
-use std::collections::BTreeMap;
+mod crash;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use self::crash::{bytes_after_crash, names_after_crash};
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// What a disk writes whole or not at all.
@@ -86,9 +89,9 @@ struct NameChange {
 struct Disk {
     inodes: BTreeMap<u64, Inode>,
     names: BTreeMap<PathBuf, u64>,
-    dirs: std::collections::BTreeSet<PathBuf>,
+    dirs: BTreeSet<PathBuf>,
     unsynced: Vec<NameChange>,
-    locks: std::collections::BTreeSet<PathBuf>,
+    locks: BTreeSet<PathBuf>,
     next_id: u64,
     boot: u64,
     calls: u64,
@@ -229,64 +232,6 @@ impl MemVfs {
             self.set_contents(path, bytes);
         }
     }
-}
-
-/// Undoes a random set of the changes that were not synced, the later ones first. A rename is
-/// kept or lost as a whole.
-fn names_after_crash(disk: &Disk, rng: &mut Rng) -> BTreeMap<PathBuf, u64> {
-    let mut names = disk.names.clone();
-    let mut lost: BTreeMap<u64, bool> = BTreeMap::new();
-    // A name's changes reach the disk in their order: if one is lost, so are those after it.
-    let mut cut: std::collections::BTreeSet<PathBuf> = std::collections::BTreeSet::new();
-    let calls: Vec<u64> = disk.unsynced.iter().map(|c| c.call).collect();
-    for call in calls {
-        if lost.contains_key(&call) {
-            continue;
-        }
-        let parts = || disk.unsynced.iter().filter(|c| c.call == call);
-        let is_lost = rng.below(2) == 0 || parts().any(|c| cut.contains(&c.path));
-        if is_lost {
-            cut.extend(parts().map(|c| c.path.clone()));
-        }
-        lost.insert(call, is_lost);
-    }
-    for change in disk.unsynced.iter().rev() {
-        if lost.get(&change.call).copied().unwrap_or(false) {
-            match change.before {
-                Some(id) => names.insert(change.path.clone(), id),
-                None => names.remove(&change.path),
-            };
-        }
-    }
-    names
-}
-
-fn bytes_after_crash(inode: &Inode, rng: &mut Rng) -> Vec<u8> {
-    // The length is metadata: it is the old one, the new one, or between.
-    let (old, new) = (inode.durable.len(), inode.bytes.len());
-    let len = match rng.below(3) {
-        0 => old,
-        1 => new,
-        _ => {
-            let span = old.abs_diff(new) as u64;
-            old.min(new) + rng.below(span + 1) as usize
-        }
-    };
-    let mut bytes = inode.durable.clone();
-    bytes.resize(old.max(new), 0);
-    for (sector, versions) in &inode.dirty {
-        // One of the versions, or what was there before.
-        let choice = rng.below(versions.len() as u64 + 1) as usize;
-        if let Some(version) = versions.get(choice) {
-            let at = sector * SECTOR_BYTES;
-            let end = (at + version.len()).min(bytes.len());
-            if at < end {
-                bytes[at..end].copy_from_slice(&version[..end - at]);
-            }
-        }
-    }
-    bytes.truncate(len);
-    bytes
 }
 
 impl Disk {
@@ -494,7 +439,7 @@ impl Vfs for MemVfs {
         disk.syncs += 1;
         disk.enter_whole(Call::Sync)?;
         // A rename out of the directory is one change with its other end.
-        let synced: std::collections::BTreeSet<u64> = disk
+        let synced: BTreeSet<u64> = disk
             .unsynced
             .iter()
             .filter(|c| c.path.parent() == Some(path))

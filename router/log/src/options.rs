@@ -16,12 +16,13 @@ pub struct Options {
     /// The shard's number; every group carries it.
     pub shard: u16,
     /// Bytes of a WAL file, a multiple of 4,096. Fixed when the shard is made: an existing shard
-    /// keeps its own. Default 16 MiB: zeroing one takes about 10 ms.
+    /// keeps its own. Default 16 MiB: zeroing one takes about 10 ms. Recovery holds one in memory.
     pub file_bytes: u64,
     /// Bytes of WAL that may be live, at least four files. Default 64 MiB: recovery reads them.
     pub wal_bytes_max: u64,
     /// Bytes of live WAL above which the oldest files are emptied by jobs and snapshots, so that
-    /// what is consumed soon is never moved. Default 32 MiB.
+    /// what is consumed soon is never moved. Default 16 MiB: while one file is emptied, two more
+    /// can be filled.
     pub wal_bytes_low: u64,
     /// Bytes of one group, header included; at most one file. An atomic set must fit. Default 8 MiB.
     pub group_bytes_max: u64,
@@ -45,7 +46,7 @@ impl Default for Options {
             shard: 0,
             file_bytes: 16 << 20,
             wal_bytes_max: 64 << 20,
-            wal_bytes_low: 32 << 20,
+            wal_bytes_low: 16 << 20,
             group_bytes_max: 8 << 20,
             segment_bytes_max: 16 << 20,
             spare_files_max: 2,

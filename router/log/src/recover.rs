@@ -23,8 +23,9 @@ use crate::error::{CommitError, Damage, IoError, OpenError};
 use crate::format::entry::{Entry, EntryHeader, EntryKind, entries};
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, padded};
 use crate::ids::{Incarnation, Position};
-use crate::jobs::{remove_file, remove_tree, set_aside};
+use crate::jobs::{remove_file, remove_tree};
 use crate::log::Log;
+use crate::mover::set_aside;
 use crate::options::{Options, PAGE_BYTES};
 use crate::pending::Pending;
 use crate::replay::{QueueReplay, Replayer};
@@ -357,11 +358,17 @@ impl<'a, V: Vfs> Recovery<'a, V> {
         for range in self.plan.rot.clone() {
             for part in self.parts(&range) {
                 let seq = part.start.seq(self.file_bytes);
+                let len = part.end.0 - part.start.0;
                 let Some(file) = self.files.get(&seq) else {
+                    self.report.rot.push(Damage {
+                        position: part.start,
+                        bytes: len,
+                        set_aside: None,
+                    });
                     continue;
                 };
                 let start = part.start.offset(self.file_bytes);
-                let bytes = start..start + (part.end.0 - part.start.0);
+                let bytes = start..start + len;
                 let damage = set_aside(self.vfs, &self.quarantine, "rot", part.start, file, bytes)?;
                 self.report.rot.push(damage);
             }

@@ -322,3 +322,72 @@ fn a_removed_queue_is_gone_with_its_files_and_its_offsets_are_its_own() {
         Harness::reopen(h.vfs.crash(2), h.expected(), "a removed queue").unwrap();
     }
 }
+
+#[test]
+fn a_queue_is_not_trimmed_beyond_what_it_has() {
+    let mut h = one_queue();
+    h.append(queue(0), vec![body(1, 10)]).unwrap();
+    h.log.trim(queue(0), 100).unwrap();
+    h.commit().unwrap();
+    h.append(queue(0), vec![body(2, 10)]).unwrap();
+    h.commit().unwrap();
+    let left = read_all(&h.log, queue(0), 0).unwrap();
+    assert_eq!(left.into_keys().collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_failed_sync_of_a_description_ends_the_log() {
+    let mut h = one_queue();
+    h.vfs.fail_at_call(Call::Sync, 0, Fault::Io);
+    h.log.update_settings(queue(0), "q", b"new").unwrap_err();
+    assert!(matches!(
+        h.log.commit(NOW_MS),
+        Err(CommitError::Poisoned(_))
+    ));
+}
+
+/// A million queued messages must not cost their own size in memory.
+#[test]
+fn the_index_of_a_backlog_is_small() {
+    let vfs = new_disk();
+    let options = Options {
+        file_bytes: 1 << 20,
+        wal_bytes_max: 8 << 20,
+        wal_bytes_low: 2 << 20,
+        group_bytes_max: 1 << 20,
+        segment_bytes_max: 4 << 20,
+        ..small_options()
+    };
+    let (mut log, _) = Log::open(vfs.clone(), &dir(), options, NOW_MS).unwrap();
+    log.create_queue(queue(0), "q", b"").unwrap();
+    let bodies: Vec<_> = (0..256).map(|n| body(n, 128)).collect();
+    let slab = slab(&bodies);
+    for batch in 0..1000u64 {
+        log.append_messages(queue(0), messages(batch * 256, 256), &[&slab])
+            .unwrap();
+        log.commit(NOW_MS).unwrap();
+        while let Some(job) = log.next_job() {
+            log.finish_job(job.run(&vfs)).unwrap();
+        }
+        for queue in log.wants_snapshots() {
+            log.append_snapshot(queue, b"").unwrap();
+        }
+    }
+    let used = log.space_used();
+    assert!(used.segment_bytes > 30 << 20, "{used:?}");
+    assert!(used.index_bytes < 16 << 10, "{used:?}");
+    let mut at = 0;
+    while at < 256_000 {
+        let batch = log.read(queue(0), at, 1 << 20).unwrap();
+        assert!(batch.next > at);
+        at = batch.next;
+    }
+}
+
+#[test]
+fn the_log_and_its_jobs_go_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Log<waypost_log::RealVfs>>();
+    is_send::<waypost_log::Job<waypost_log::RealVfs>>();
+    is_send::<waypost_log::JobDone<waypost_log::RealVfs>>();
+}

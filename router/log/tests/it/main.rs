@@ -9,5 +9,6 @@ mod codec;
 mod crash;
 mod files;
 mod harness;
+mod judgement;
 mod limits;
 mod rot;

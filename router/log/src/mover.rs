@@ -1,0 +1,227 @@
+//! Moving: message entries of one WAL file, copied to the segments of their queues.
+//!
+//! Entries are copied as they are. A header that cannot be read hides where its entry ends, so the
+//! bytes up to the next entry are set aside and reported; a payload that is damaged is moved and
+//! judged when it is read. Nothing counts until the segment, and its name, are synced.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Damage, IoError};
+use crate::format::segment::{self, SEGMENT_HEADER_BYTES, file_name};
+use crate::format::snapshot::SegmentInfo;
+use crate::ids::{Incarnation, Position};
+use crate::queue::Run;
+use crate::segments::{Step, Walk};
+use crate::vfs::{OpenMode, Vfs, VfsFile};
+
+/// What is to be moved of one queue.
+pub(crate) struct MoveQueue {
+    pub queue: Incarnation,
+    pub dir: PathBuf,
+    /// The segment to continue, if there is one.
+    pub tail: Option<SegmentInfo>,
+    pub runs: Vec<Run>,
+}
+
+/// A move in progress.
+pub(crate) struct Mover<'a, V: Vfs> {
+    pub vfs: &'a V,
+    pub file: &'a V::File,
+    /// Where the WAL file begins.
+    pub base: Position,
+    pub segment_bytes_max: u64,
+    pub quarantine: &'a Path,
+    pub damage: Vec<Damage>,
+    pub bytes: u64,
+}
+
+/// A segment that is appended to; nothing counts until it is synced.
+struct OpenTail<F> {
+    info: SegmentInfo,
+    path: PathBuf,
+    file: F,
+    buf: Vec<u8>,
+    is_new: bool,
+}
+
+impl<V: Vfs> Mover<'_, V> {
+    pub fn move_queue(&mut self, work: &MoveQueue) -> Result<Vec<SegmentInfo>, IoError> {
+        let mut done = Vec::new();
+        let mut tail: Option<OpenTail<V::File>> = None;
+        let mut last_info = work.tail;
+        let mut is_dir_changed = false;
+        for run in &work.runs {
+            let is_full = |info: &SegmentInfo| info.bytes >= self.segment_bytes_max;
+            if let Some(full) = tail.take_if(|t| is_full(&t.info)) {
+                last_info = None;
+                done.push(self.close(full)?);
+            }
+            let open = match &mut tail {
+                Some(open) => open,
+                None => {
+                    let continued = last_info.take().filter(|info| !is_full(info));
+                    let open = self.open(work, continued, run.first_offset)?;
+                    is_dir_changed |= open.is_new;
+                    tail.insert(open)
+                }
+            };
+            self.copy_run(work.queue, run, open)?;
+        }
+        if let Some(open) = tail {
+            done.push(self.close(open)?);
+        }
+        if is_dir_changed {
+            self.vfs
+                .sync_dir(&work.dir)
+                .map_err(IoError::at("sync", &work.dir))?;
+            if let Some(queues) = work.dir.parent() {
+                self.vfs
+                    .sync_dir(queues)
+                    .map_err(IoError::at("sync", queues))?;
+            }
+        }
+        Ok(done)
+    }
+
+    fn open(
+        &self,
+        work: &MoveQueue,
+        continued: Option<SegmentInfo>,
+        first_offset: u64,
+    ) -> Result<OpenTail<V::File>, IoError> {
+        if let Some(info) = continued {
+            let path = work.dir.join(file_name(info.first_offset));
+            let file = self
+                .vfs
+                .open(&path, OpenMode::ReadWrite)
+                .map_err(IoError::at("open", &path))?;
+            return Ok(OpenTail {
+                info,
+                path,
+                file,
+                buf: Vec::new(),
+                is_new: false,
+            });
+        }
+        // A queue that is served without its description may have no directory.
+        self.vfs
+            .create_dir(&work.dir)
+            .map_err(IoError::at("make", &work.dir))?;
+        let path = work.dir.join(file_name(first_offset));
+        let file = self
+            .vfs
+            .open(&path, OpenMode::Create)
+            .map_err(IoError::at("make", &path))?;
+        file.write_all_at(&segment::encode(work.queue, first_offset), 0)
+            .map_err(IoError::at("write", &path))?;
+        Ok(OpenTail {
+            info: SegmentInfo {
+                first_offset,
+                end_offset: first_offset,
+                bytes: SEGMENT_HEADER_BYTES as u64,
+                records: 0,
+            },
+            path,
+            file,
+            buf: Vec::new(),
+            is_new: true,
+        })
+    }
+
+    /// Copies a run's entries as they are: a payload that is damaged is judged when it is read.
+    fn copy_run(
+        &mut self,
+        queue: Incarnation,
+        run: &Run,
+        tail: &mut OpenTail<V::File>,
+    ) -> Result<(), IoError> {
+        const FLUSH_BYTES: usize = 1 << 20;
+        let at = run.position.0 - self.base.0;
+        let end = at + u64::from(run.bytes);
+        let mut walk = Walk::new(self.file, queue, at, end).reading(run.bytes as usize);
+        loop {
+            let from = walk.at;
+            let wal = self.quarantine.with_file_name("wal");
+            match walk.step().map_err(IoError::at("read", &wal))? {
+                Step::Entry(header, payload) => {
+                    tail.buf.extend_from_slice(&header.encode());
+                    tail.buf.extend_from_slice(&payload);
+                    tail.info.records += u64::from(header.count);
+                    tail.info.end_offset = tail.info.end_offset.max(header.end_offset());
+                    self.bytes += header.total_bytes();
+                }
+                Step::End => break,
+                Step::Lost(_) => {
+                    let position = Position(self.base.0 + from);
+                    let resumed = walk
+                        .resync(run.end_offset)
+                        .map_err(IoError::at("read", &wal))?;
+                    let end = if resumed.is_some() { walk.at } else { end };
+                    let damage = set_aside(
+                        self.vfs,
+                        self.quarantine,
+                        "move",
+                        position,
+                        self.file,
+                        from..end,
+                    )?;
+                    self.damage.push(damage);
+                    if resumed.is_none() {
+                        break;
+                    }
+                }
+            }
+            if tail.buf.len() >= FLUSH_BYTES {
+                flush(tail)?;
+            }
+        }
+        tail.info.end_offset = tail.info.end_offset.max(run.end_offset);
+        Ok(())
+    }
+
+    fn close(&self, mut tail: OpenTail<V::File>) -> Result<SegmentInfo, IoError> {
+        flush(&mut tail)?;
+        tail.file
+            .sync_data()
+            .map_err(IoError::at("sync", &tail.path))?;
+        Ok(tail.info)
+    }
+}
+
+fn flush<F: VfsFile>(tail: &mut OpenTail<F>) -> Result<(), IoError> {
+    tail.file
+        .write_all_at(&tail.buf, tail.info.bytes)
+        .map_err(IoError::at("write", &tail.path))?;
+    tail.info.bytes += tail.buf.len() as u64;
+    tail.buf.clear();
+    Ok(())
+}
+
+/// Copies damaged bytes to `quarantine/<why>-<position>`, synced, unless they are there already.
+pub(crate) fn set_aside<V: Vfs>(
+    vfs: &V,
+    quarantine: &Path,
+    why: &str,
+    position: Position,
+    file: &V::File,
+    range: std::ops::Range<u64>,
+) -> Result<Damage, IoError> {
+    let path = quarantine.join(format!("{why}-{:016x}", position.0));
+    let bytes = range.end - range.start;
+    let damage = Damage {
+        position,
+        bytes,
+        set_aside: Some(path.clone()),
+    };
+    if vfs.open(&path, OpenMode::Read).is_ok() {
+        return Ok(damage);
+    }
+    let mut copy = vec![0; usize::try_from(bytes).unwrap_or(0)];
+    let got = file
+        .read_full_at(&mut copy, range.start)
+        .map_err(IoError::at("read", quarantine))?;
+    copy.truncate(got);
+    let name = format!("{why}-{:016x}", position.0);
+    crate::log::replace_file(vfs, quarantine, &name, &copy)?;
+    Ok(damage)
+}
