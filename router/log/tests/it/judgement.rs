@@ -38,7 +38,9 @@ fn opened(page: u64, end: u64) -> FoundGroup {
 }
 
 /// Pages kept, pages of rot, page of the end, pages cut.
-fn judge(groups: &[FoundGroup]) -> (Vec<u64>, Vec<(u64, u64)>, u64, Vec<u64>) {
+type Judgement = (Vec<u64>, Vec<(u64, u64)>, u64, Vec<u64>);
+
+fn judge(groups: &[FoundGroup]) -> Judgement {
     let page = |p: Position| (p.0 - FILE) / 0x1000 + 1;
     let plan = plan(groups, at(1), FILE);
     let pages = |groups: &[FoundGroup]| groups.iter().map(|g| page(g.header.position)).collect();
