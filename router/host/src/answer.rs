@@ -9,6 +9,7 @@ use waypost_wire::record::HEADERS_MAX;
 use waypost_wire::topic::{is_reserved, parse_topic};
 
 use crate::Limits;
+use crate::MessageRef;
 use crate::bindings::{self, Choice, Decision, Decisions, EachOutcome, Outcome};
 use crate::verdict::{Destinations, Edit, Outgoing, Rule, Verdict, Verdicts, Violation};
 
@@ -25,52 +26,56 @@ pub(crate) enum AnswerError {
     EmittedBytes { position: usize, limit: usize },
 }
 
-/// Checks the answer of one call, which had `count` messages and `destinations` to choose from.
+/// Checks the answer of one call, which had `batch` as input and `destinations` to choose from.
 pub(crate) struct Checker<'a> {
     limits: &'a Limits,
     destinations: usize,
-    count: usize,
+    batch: &'a [MessageRef<'a>],
     messages: usize,
     bytes: usize,
 }
 
 impl<'a> Checker<'a> {
-    pub(crate) fn new(limits: &'a Limits, destinations: usize, count: usize) -> Checker<'a> {
+    pub(crate) fn new(
+        limits: &'a Limits,
+        destinations: usize,
+        batch: &'a [MessageRef<'a>],
+    ) -> Checker<'a> {
         Checker {
             limits,
             destinations,
-            count,
+            batch,
             messages: 0,
             bytes: 0,
         }
     }
 
     fn length(&self, found: usize) -> Result<(), AnswerError> {
-        if found == self.count {
+        if found == self.batch.len() {
             return Ok(());
         }
         Err(AnswerError::Length {
             found,
-            expected: self.count,
+            expected: self.batch.len(),
         })
     }
 
     pub(crate) fn filter(self, answer: Decisions) -> Result<Verdicts, AnswerError> {
         self.length(answer.each.len())?;
         if answer.reasons.is_empty() && answer.each.iter().all(|d| *d == Decision::Pass) {
-            return Ok(Verdicts::all_passed(self.count));
+            return Ok(Verdicts::all_passed(self.batch.len()));
         }
         let mut verdicts: Vec<Verdict> = answer.each.into_iter().map(decided).collect();
         for (position, reason) in answer.reasons {
             match verdicts.get_mut(position as usize) {
                 Some(Verdict::Drop(why) | Verdict::Reject(why) | Verdict::DeadLetter(why)) => {
-                    *why = Some(reason.into());
+                    *why = Some(cut(reason.into()));
                 }
                 Some(_) => {}
                 None => {
                     return Err(AnswerError::ReasonPosition {
                         position,
-                        count: self.count,
+                        count: self.batch.len(),
                     });
                 }
             }
@@ -84,18 +89,18 @@ impl<'a> Checker<'a> {
             .iter()
             .all(|outcome| matches!(outcome, Outcome::Pass))
         {
-            return Ok(Verdicts::all_passed(self.count));
+            return Ok(Verdicts::all_passed(self.batch.len()));
         }
         let mut verdicts = Vec::with_capacity(answer.len());
         for (position, outcome) in answer.into_iter().enumerate() {
             verdicts.push(match outcome {
                 Outcome::Pass => Verdict::Pass,
-                Outcome::Drop(reason) => Verdict::Drop(reason),
+                Outcome::Drop(reason) => Verdict::Drop(reason.map(cut)),
                 Outcome::Edit(edit) => self.edit(position, edit)?,
                 Outcome::Emit(messages) => self.emit(position, messages)?,
-                Outcome::Reject(reason) => Verdict::Reject(Some(reason)),
+                Outcome::Reject(reason) => Verdict::Reject(Some(cut(reason))),
                 Outcome::Retry(delay) => retry(delay),
-                Outcome::DeadLetter(reason) => Verdict::DeadLetter(Some(reason)),
+                Outcome::DeadLetter(reason) => Verdict::DeadLetter(Some(cut(reason))),
             });
         }
         Ok(Verdicts::each(verdicts))
@@ -104,19 +109,19 @@ impl<'a> Checker<'a> {
     pub(crate) fn route(self, answer: Vec<Choice>) -> Result<Verdicts, AnswerError> {
         self.length(answer.len())?;
         if answer.iter().all(|choice| matches!(choice, Choice::Pass)) {
-            return Ok(Verdicts::all_passed(self.count));
+            return Ok(Verdicts::all_passed(self.batch.len()));
         }
         let verdicts = answer
             .into_iter()
             .enumerate()
             .map(|(position, choice)| match choice {
                 Choice::Pass => Verdict::Pass,
-                Choice::Drop(reason) => Verdict::Drop(reason),
+                Choice::Drop(reason) => Verdict::Drop(reason.map(cut)),
                 Choice::One(index) => self.to(position, Destinations::One(index)),
                 Choice::To(indexes) => self.to(position, Destinations::Several(indexes)),
-                Choice::Reject(reason) => Verdict::Reject(Some(reason)),
+                Choice::Reject(reason) => Verdict::Reject(Some(cut(reason))),
                 Choice::Retry(delay) => retry(delay),
-                Choice::DeadLetter(reason) => Verdict::DeadLetter(Some(reason)),
+                Choice::DeadLetter(reason) => Verdict::DeadLetter(Some(cut(reason))),
             });
         Ok(Verdicts::each(verdicts.collect()))
     }
@@ -128,13 +133,13 @@ impl<'a> Checker<'a> {
     ) -> Result<Verdict, AnswerError> {
         Ok(match outcome {
             EachOutcome::Pass => Verdict::Pass,
-            EachOutcome::Drop(reason) => Verdict::Drop(reason),
+            EachOutcome::Drop(reason) => Verdict::Drop(reason.map(cut)),
             EachOutcome::Edit(edit) => self.edit(position, edit)?,
             EachOutcome::Emit(messages) => self.emit(position, messages)?,
             EachOutcome::To(indexes) => self.to(position, Destinations::Several(indexes)),
-            EachOutcome::Reject(reason) => Verdict::Reject(Some(reason)),
+            EachOutcome::Reject(reason) => Verdict::Reject(Some(cut(reason))),
             EachOutcome::Retry(delay) => retry(delay),
-            EachOutcome::DeadLetter(reason) => Verdict::DeadLetter(Some(reason)),
+            EachOutcome::DeadLetter(reason) => Verdict::DeadLetter(Some(cut(reason))),
         })
     }
 
@@ -174,6 +179,7 @@ impl<'a> Checker<'a> {
         let checked = self
             .payload(payload)
             .and_then(|()| headers(&edit.set_headers))
+            .and_then(|()| self.headers_after(position, &edit))
             .and_then(|()| edit.topic.as_deref().map_or(Ok(()), own_topic));
         if let Err(rule) = checked {
             return Ok(violation(position, rule));
@@ -187,6 +193,34 @@ impl<'a> Checker<'a> {
             payload: edit.payload.map(Bytes::from),
             ttl_ms: edit.ttl_ms,
         })))
+    }
+
+    /// A message may not have more headers after an edit than a record can hold.
+    fn headers_after(&self, position: usize, edit: &bindings::Edit) -> Result<(), Rule> {
+        let Some(message) = self.batch.get(position) else {
+            return Ok(());
+        };
+        let set = edit.set_headers.len();
+        if message.record.header_count() as usize + set <= HEADERS_MAX {
+            return Ok(());
+        }
+        let replaced = |name: &str| {
+            edit.remove_headers.iter().any(|removed| **removed == *name)
+                || edit.set_headers.iter().any(|(set, _)| **set == *name)
+        };
+        let count = message
+            .record
+            .headers()
+            .filter(|(name, _)| !replaced(name))
+            .count()
+            + set;
+        if count > HEADERS_MAX {
+            return Err(Rule::TooManyHeaders {
+                count,
+                limit: HEADERS_MAX,
+            });
+        }
+        Ok(())
     }
 
     fn emit(
@@ -249,6 +283,16 @@ impl<'a> Checker<'a> {
             Ok(())
         }
     }
+}
+
+/// The longest reason that is kept; what is longer is cut at a character.
+const REASON_BYTES_MAX: usize = 1 << 10;
+
+fn cut(reason: Box<str>) -> Box<str> {
+    if reason.len() <= REASON_BYTES_MAX {
+        return reason;
+    }
+    reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].into()
 }
 
 fn decided(decision: Decision) -> Verdict {

@@ -1,4 +1,16 @@
+use waypost_wire::record::{Message, RecordRef};
+
 use super::*;
+
+/// A batch of messages with so many headers each.
+fn batch(count: usize, headers: usize) -> Vec<MessageRef<'static>> {
+    let mut message = Message::new("a/b", "payload");
+    for i in 0..headers {
+        message = message.with_header(format!("h{i}"), "x");
+    }
+    let body = Vec::leak(message.to_body().to_vec());
+    vec![MessageRef::new(RecordRef::parse(body).expect("valid"), 0); count]
+}
 
 fn limits() -> Limits {
     Limits {
@@ -36,7 +48,7 @@ fn outgoing(topic: &str, payload: usize) -> bindings::Outgoing {
 fn transform(answer: Vec<Outcome>) -> Result<Verdicts, AnswerError> {
     let limits = limits();
     let count = answer.len();
-    Checker::new(&limits, 2, count).transform(answer)
+    Checker::new(&limits, 2, &batch(count, 0)).transform(answer)
 }
 
 /// The rule that the answer for the last message breaks.
@@ -55,7 +67,7 @@ fn a_list_of_another_length_fails_the_call() {
         each: vec![Decision::Pass; 2],
         reasons: vec![],
     };
-    let error = Checker::new(&limits, 0, 3)
+    let error = Checker::new(&limits, 0, &batch(3, 0))
         .filter(answer)
         .expect_err("two for three");
     assert_eq!(error.to_string(), "2 answers for 3 messages");
@@ -69,7 +81,9 @@ fn reasons_find_their_messages() {
         each,
         reasons: vec![(1, "small".into())],
     };
-    let verdicts = Checker::new(&limits, 0, 3).filter(answer).expect("valid");
+    let verdicts = Checker::new(&limits, 0, &batch(3, 0))
+        .filter(answer)
+        .expect("valid");
     let wanted = [
         Verdict::Pass,
         Verdict::Drop(Some("small".into())),
@@ -80,7 +94,7 @@ fn reasons_find_their_messages() {
         each: vec![Decision::Drop],
         reasons: vec![(1, "x".into())],
     };
-    let error = Checker::new(&limits, 0, 1)
+    let error = Checker::new(&limits, 0, &batch(1, 0))
         .filter(answer)
         .expect_err("out of range");
     assert_eq!(error.to_string(), "a reason for message 1 of 1");
@@ -94,7 +108,7 @@ fn answers_that_all_pass_are_known_as_such() {
         reasons: vec![],
     };
     assert!(
-        Checker::new(&limits, 0, 4)
+        Checker::new(&limits, 0, &batch(4, 0))
             .filter(answer)
             .expect("valid")
             .all_pass()
@@ -106,7 +120,7 @@ fn answers_that_all_pass_are_known_as_such() {
     );
     let choices = vec![Choice::Pass];
     assert!(
-        Checker::new(&limits, 0, 1)
+        Checker::new(&limits, 0, &batch(1, 0))
             .route(choices)
             .expect("valid")
             .all_pass()
@@ -168,7 +182,7 @@ fn each_rule_is_checked() {
 #[test]
 fn destinations_are_in_range_and_there_once() {
     let limits = limits();
-    let route = |choice| Checker::new(&limits, 2, 1).route(vec![choice]);
+    let route = |choice| Checker::new(&limits, 2, &batch(1, 0)).route(vec![choice]);
     let verdicts = route(Choice::To(vec![1, 0])).expect("valid");
     assert_eq!(
         verdicts.get(0),
@@ -217,4 +231,43 @@ fn what_a_call_emits_is_limited() {
         error.to_string(),
         "more than 100 bytes emitted, reached at message 10"
     );
+}
+
+#[test]
+fn an_edited_message_has_no_more_headers_than_a_record_can_hold() {
+    let limits = Limits::default();
+    let full = batch(1, HEADERS_MAX);
+    let set = |name: &str, removed: &[&str]| {
+        let edit = bindings::Edit {
+            set_headers: [(name.into(), [].into())].into(),
+            remove_headers: removed.iter().map(|name| (*name).into()).collect(),
+            ..edit()
+        };
+        Checker::new(&limits, 0, &full).transform(vec![Outcome::Edit(edit)])
+    };
+    assert_eq!(
+        broken(set("one-more", &[])),
+        "answer for message 0: 65 headers, limit 64"
+    );
+    for fits in [set("h0", &[]), set("one-more", &["h1"])] {
+        assert!(matches!(
+            fits.expect("valid").get(0),
+            Some(Verdict::Edit(_))
+        ));
+    }
+}
+
+#[test]
+fn long_reasons_are_cut_at_a_character() {
+    let verdicts = transform(vec![Outcome::Reject("é".repeat(1_000).into())]).expect("valid");
+    assert_eq!(
+        verdicts.get(0),
+        Some(&Verdict::Reject(Some("é".repeat(512).into())))
+    );
+    let odd = format!("x{}", "é".repeat(1_000));
+    let verdicts = transform(vec![Outcome::Reject(odd.into())]).expect("valid");
+    let Some(Verdict::Reject(Some(reason))) = verdicts.get(0) else {
+        panic!("{verdicts:?}")
+    };
+    assert_eq!(reason.len(), 1_023);
 }

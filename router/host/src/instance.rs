@@ -108,14 +108,14 @@ impl Instance {
     /// [`Limits`](crate::Limits) give it.
     pub fn call(&mut self, batch: &[MessageRef<'_>]) -> Result<Verdicts, CallError> {
         if self.lost {
-            return Err(internal("the instance was lost in an earlier call"));
+            return Err(internal("the instance was lost in an earlier call", true));
         }
         let bytes: usize = batch
             .iter()
             .map(|message| message.record.body().len())
             .sum();
         if bytes > ARENA_BYTES_MAX {
-            return Err(internal("the batch is too large to be packed"));
+            return Err(internal("the batch is too large to be packed", false));
         }
         let plugin = self.plugin.clone();
         let _running = plugin.engine.ticker.run();
@@ -154,7 +154,7 @@ impl Instance {
             return Ok(Verdicts::all_passed(0));
         }
         let limits = &plugin.spec.limits;
-        let checker = Checker::new(limits, plugin.spec.destinations.len(), batch.len());
+        let checker = Checker::new(limits, plugin.spec.destinations.len(), batch);
         self.packed.pack(batch, &self.interest);
         let verdicts = match plugin.role {
             Role::Filter => {
@@ -180,7 +180,7 @@ impl Instance {
         batch: &[MessageRef<'_>],
     ) -> Result<Verdicts, CallError> {
         let limits = &plugin.spec.limits;
-        let mut checker = Checker::new(limits, plugin.spec.destinations.len(), batch.len());
+        let mut checker = Checker::new(limits, plugin.spec.destinations.len(), batch);
         let mut verdicts = Vec::new();
         for (position, message) in batch.iter().enumerate() {
             let headers = wanted_headers(message, &self.interest);
@@ -295,8 +295,8 @@ fn init_guest(
         }
         Ok((Err(error),)) => Err(InstanceError::Refused {
             plugin: plugin(),
-            setting: error.setting,
-            message: error.message,
+            setting: error.setting.map(cut),
+            message: cut(error.message),
         }),
         Err(error) => Err(InstanceError::Init {
             plugin: plugin(),
@@ -337,18 +337,27 @@ fn refused(error: bindings::Error) -> CallError {
     };
     CallError {
         kind,
-        message,
+        message: cut(message),
         backtrace: None,
         instance_lost,
     }
 }
 
-fn internal(message: &str) -> CallError {
+/// The longest text of a guest that an error carries: 8 KiB.
+const WORDS_BYTES_MAX: usize = 8 << 10;
+
+fn cut(mut words: String) -> String {
+    words.truncate(words.floor_char_boundary(WORDS_BYTES_MAX));
+    words
+}
+
+/// An error of the host's own.
+fn internal(message: &str, instance_lost: bool) -> CallError {
     CallError {
         kind: CallErrorKind::Internal,
         message: message.into(),
         backtrace: None,
-        instance_lost: true,
+        instance_lost,
     }
 }
 

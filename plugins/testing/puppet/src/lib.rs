@@ -14,7 +14,7 @@
 //! | `recurse` | until the stack is gone |
 //! | `hog` | memory, until there is none |
 //! | `log N` | N lines of 100 bytes |
-//! | `read` | pulls the payload; dead-letters it as reason |
+//! | `read` | pulls the payload; dead-letters its length and sum as reason |
 //! | `fields` | dead-letters all fields as reason |
 //! | `count` | adds 2 to the counter `seen`, sets the gauge, observes a value |
 //! | `clock` | passes if the clocks make sense |
@@ -87,7 +87,14 @@ impl Puppet {
         let order = message.header_str("do").unwrap_or("pass");
         let why = message.header_str("why").map(str::to_owned);
         match order {
-            "read" => Ok(Told::DeadLetter(text(&message.whole_payload()?))),
+            "read" => {
+                let payload = message.whole_payload()?;
+                let sum: u64 = payload.iter().map(|byte| u64::from(*byte)).sum();
+                Ok(Told::DeadLetter(format!(
+                    "{} bytes, sum {sum}",
+                    payload.len()
+                )))
+            }
             "fields" => Ok(Told::DeadLetter(format!(
                 "{} {:?} {:?} {:?} {:?} {:?} {} {} {} {}",
                 message.topic(),
