@@ -135,9 +135,7 @@ impl Cache {
     }
 
     fn write(&self, path: &Path, key: CacheKey, code: &[u8]) -> io::Result<()> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let temporary = path.with_extension(format!("{}.{number}.tmp", std::process::id()));
+        let temporary = temporary(path);
         let mut file = private().create_new(true).open(&temporary)?;
         let written = file
             .write_all(MAGIC)
@@ -151,6 +149,13 @@ impl Cache {
         }
         written
     }
+}
+
+/// A name beside `path` that nobody else uses: no other process, and no other thread of this one.
+fn temporary(path: &Path) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    path.with_extension(format!("{}.{number}.tmp", std::process::id()))
 }
 
 fn private() -> OpenOptions {
@@ -173,7 +178,7 @@ fn key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     SystemRandom::new()
         .fill(&mut key)
         .map_err(|_| io::Error::other("no randomness"))?;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let temporary = temporary(path);
     let written = private()
         .create(true)
         .truncate(true)
@@ -248,6 +253,22 @@ mod tests {
         fs::remove_file(&options.key_file).expect("removed");
         let foreign = Cache::open(&options).expect("a cache");
         assert_eq!(foreign.get(key), None, "written with another key");
+    }
+
+    #[test]
+    fn engines_that_start_at_once_have_the_same_key() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("cache.key");
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(|| key(&file))).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, io::Result<_>>| {
+                thread.join().expect("no panic").expect("a key")
+            };
+            threads.into_iter().map(join).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+        let left = fs::read_dir(directory.path()).expect("a directory").count();
+        assert_eq!(left, 1, "nothing but the key is left");
     }
 
     #[test]

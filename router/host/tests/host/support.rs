@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use waypost_host::{
-    Engine, EngineOptions, Instance, Level, MessageRef, Plugin, PluginSpec, Role, Sample, Sink,
-    Source, Verdicts,
+    CacheOptions, Engine, EngineOptions, Instance, Level, MessageRef, Plugin, PluginSpec, Role,
+    Sample, Sink, Source, Verdicts,
 };
 use waypost_wire::record::{Message, RecordRef};
 
@@ -29,7 +29,22 @@ pub fn stock(name: &str) -> Source {
 /// One engine for all tests that need nothing special of it: compiled plugins are shared too.
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::new(EngineOptions::default()).expect("an engine"))
+    ENGINE.get_or_init(|| {
+        let options = EngineOptions {
+            cache: Some(cache()),
+            ..EngineOptions::default()
+        };
+        Engine::new(options).expect("an engine")
+    })
+}
+
+/// A cache that the tests share, so that each guest is compiled once.
+fn cache() -> CacheOptions {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    CacheOptions {
+        directory: directory.join("plugins"),
+        key_file: directory.join("plugins.key"),
+    }
 }
 
 /// The puppet in a role, with settings. It has three destinations.
@@ -118,6 +133,7 @@ pub fn remembering() -> (Engine, Arc<Memory>) {
     let options = EngineOptions {
         sink: memory.clone(),
         instances_max: 4,
+        cache: Some(cache()),
         ..EngineOptions::default()
     };
     (Engine::new(options).expect("an engine"), memory)
