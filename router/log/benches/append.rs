@@ -215,6 +215,10 @@ fn run(dir: &Path, megabytes: u64, is_consumed: bool) {
         used.segment_bytes >> 20,
     );
     drop(bench);
+    reopen(dir, name);
+}
+
+fn reopen(dir: &Path, name: &str) {
     let begin = Instant::now();
     let (log, found) = Log::open(RealVfs, &dir.join(name), Options::default(), 0).expect("reopen");
     println!(

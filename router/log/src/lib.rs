@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Where to look: [`Log`] for the writer, [`recover`] for opening, [`scan`] for how a torn tail is
-//! told from rot, [`jobs`] for how space comes back, [`format`] for the bytes, [`vfs`] for what is
+//! told from rot, [`jobs`] for how space comes back, [`mod@format`] for the bytes, [`vfs`] for what is
 //! asked of a disk, and `docs/log-format.md` for all of the format on one page.
 //!
 //! Deliberately absent: threads, clocks, sockets, and any knowledge of what a record or a queue's

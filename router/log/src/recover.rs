@@ -245,12 +245,13 @@ impl<'a, V: Vfs> Recovery<'a, V> {
         let file_bytes = options.file_bytes;
         let mut files = BTreeMap::new();
         let mut found: Vec<FoundGroup> = Vec::new();
+        let mut buf = vec![0; usize::try_from(file_bytes).unwrap_or(0)];
         let wal_dir = dir.join("wal");
         for seq in names.iter().filter_map(|n| parse_wal_file_name(n)) {
             let path = wal_dir.join(crate::wal::wal_file_name(seq));
             let file = io(vfs.open(&path, OpenMode::ReadWrite), "open", &path)?;
-            let bytes = read_range(&file, 0..file_bytes, &path)?;
-            found.extend(scan::groups(&bytes, Position::of(seq, 0, file_bytes)));
+            let got = io(file.read_full_at(&mut buf, 0), "read", &path)?;
+            found.extend(scan::groups(&buf[..got], Position::of(seq, 0, file_bytes)));
             files.insert(seq, Arc::new(file));
         }
         if let Some(group) = found.iter().find(|g| g.header.shard != options.shard) {

@@ -105,17 +105,25 @@ fn a_shard_keeps_its_file_size_even_if_its_description_is_damaged() {
     }
 }
 
-/// Cuts the power in the middle of the write of one large group; repeats until it is torn.
-fn torn(h: &Harness) -> (MemVfs, usize) {
+/// Cuts the power in the middle of the write of one large group; repeats until it is torn. What
+/// was torn is copied, and then zeros.
+fn torn(h: &Harness) -> MemVfs {
     for seed in 0.. {
         let disk = h.vfs.crash(seed);
-        let report = Log::open(disk.kill(), &dir(), small_options(), NOW_MS)
-            .unwrap()
-            .1
-            .report;
-        if !report.torn.is_empty() {
-            return (disk, report.torn.len());
-        }
+        let opened = disk.kill();
+        let (_, found) = Log::open(opened.clone(), &dir(), small_options(), NOW_MS).unwrap();
+        let Some(torn) = found.report.torn.first() else {
+            continue;
+        };
+        let copy = opened.contents(torn.set_aside.as_ref().unwrap()).unwrap();
+        assert_eq!(copy.len() as u64, torn.bytes);
+        assert!(copy.iter().any(|b| *b != 0));
+        let file_bytes = small_options().file_bytes;
+        let name = format!("wal/{:016x}.wal", torn.position.seq(file_bytes));
+        let at = torn.position.offset(file_bytes) as usize;
+        let cut = &opened.contents(&dir().join(name)).unwrap()[at..at + copy.len()];
+        assert!(cut.iter().all(|b| *b == 0), "what was cut is still there");
+        return disk;
     }
     unreachable!()
 }
@@ -131,9 +139,7 @@ fn a_torn_tail_is_set_aside_cut_and_stays_cut() {
     h.vfs
         .fail_at_call(waypost_log::mem::Call::Sync, 0, Fault::PowerOff);
     h.commit().unwrap_err();
-    let (disk, torn) = torn(&h);
-    assert_eq!(torn, 1);
-    let mut again = Harness::reopen(disk, h.expected(), "a torn tail").unwrap();
+    let mut again = Harness::reopen(torn(&h), h.expected(), "a torn tail").unwrap();
     assert!(again.committed[&queue].records.len() == 1);
     let has_copy = |vfs: &MemVfs| {
         vfs.files()
