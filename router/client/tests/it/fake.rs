@@ -158,7 +158,7 @@ pub struct FakeStream {
 }
 
 impl FakeStream {
-    fn new(send: SendStream, recv: RecvStream) -> FakeStream {
+    pub fn new(send: SendStream, recv: RecvStream) -> FakeStream {
         FakeStream {
             send,
             recv,
@@ -177,6 +177,11 @@ impl FakeStream {
                 None => return None,
             }
         }
+    }
+
+    /// A frame that is here already.
+    pub fn ready(&mut self) -> Option<Frame> {
+        self.decoder.next_frame().unwrap()
     }
 
     pub async fn expect(&mut self, kind: FrameType) -> Frame {
