@@ -161,3 +161,69 @@ fn mistakes_in_settings_are_named() {
         assert!(error.contains(wanted), "{error}");
     }
 }
+
+/// The magnitude as the text has it: an independent way to it, without a JSON parser.
+fn magnitude(feature: &str) -> Option<f64> {
+    let (_, rest) = feature.split_once(r#""mag":"#)?;
+    rest.split_once(',')?.0.parse().ok()
+}
+
+#[test]
+fn a_week_of_real_events_goes_through_all_three() {
+    let path = crate::support::repository("examples/quakes/earthquakes.jsonl");
+    let text = std::fs::read_to_string(path).expect("the example's data");
+    let features: Vec<&str> = text.lines().collect();
+    let strong: Vec<&str> = features
+        .iter()
+        .copied()
+        .filter(|line| magnitude(line) >= Some(3.0))
+        .collect();
+    assert_eq!((features.len(), strong.len()), (1_707, 217));
+
+    let mut filter = start("quake-magnitude", &[], &[]);
+    let messages: Vec<_> = features.iter().map(|line| message(*line)).collect();
+    let verdicts = call(&mut filter, &messages).expect("verdicts");
+    let kept: Vec<&str> = verdicts
+        .iter()
+        .zip(&features)
+        .filter_map(|(verdict, line)| (*verdict == Verdict::Pass).then_some(*line))
+        .collect();
+    assert_eq!(kept, strong);
+    assert!(
+        !verdicts
+            .iter()
+            .any(|verdict| matches!(verdict, Verdict::DeadLetter(_)))
+    );
+
+    let mut alert = start("quake-alert", &[], &[]);
+    let mut messages: Vec<_> = kept.iter().map(|line| message(*line)).collect();
+    let verdicts = call(&mut alert, &messages).expect("verdicts");
+    for (verdict, message) in verdicts.into_iter().zip(&mut messages) {
+        let Verdict::Edit(edit) = verdict else {
+            panic!("{verdict:?}")
+        };
+        edit.apply(message);
+    }
+    let rules = [
+        ("rule-1", "mag >= 5 -> queue:major"),
+        ("otherwise", "queue:all"),
+    ];
+    let mut route = start("quake-route", &rules, &["queue:all", "queue:major"]);
+    let verdicts = call(&mut route, &messages).expect("verdicts");
+    let major = verdicts
+        .iter()
+        .filter(|verdict| matches!(verdict, Verdict::To(to) if to.as_slice() == [1]))
+        .count();
+    assert_eq!(
+        major,
+        strong
+            .iter()
+            .filter(|line| magnitude(line) >= Some(5.0))
+            .count()
+    );
+    assert!(
+        verdicts
+            .iter()
+            .all(|verdict| matches!(verdict, Verdict::To(_)))
+    );
+}
