@@ -604,6 +604,19 @@ mod tests {
         assert_eq!(families.len(), count, "a family twice");
     }
 
+    #[test]
+    fn every_metric_is_documented() {
+        let operations = include_str!("../../../docs/operations.md");
+        for line in example().lines() {
+            let Some(rest) = line.strip_prefix("# TYPE ") else {
+                continue;
+            };
+            let name = rest.split(' ').next().unwrap();
+            let documented = operations.contains(&format!("`{name}`"));
+            assert!(documented, "{name} is not in docs/operations.md");
+        }
+    }
+
     fn is_suffix(rest: &str) -> bool {
         ["", "_bucket", "_sum", "_count"].contains(&rest)
     }

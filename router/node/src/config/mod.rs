@@ -206,7 +206,8 @@ pub struct PluginConfig {
     pub name: String,
     /// Its component.
     pub source: PluginSource,
-    /// What it is told at its start: scalars, tables and arrays flattened to `a.b`, `list.0`.
+    /// What it is told at its start, in the order of the file: scalars, with tables and arrays
+    /// flattened to `a.b`, `list.0`.
     pub settings: Vec<(String, String)>,
     /// What it may use.
     pub limits: PluginLimits,
@@ -223,7 +224,7 @@ pub struct PluginLimits {
     pub deadline: Duration,
     /// CPU time that each message of the batch adds.
     pub deadline_per_message: Duration,
-    /// What one call may give back or emit.
+    /// What one call may give back or emit; 16 MiB is as much as the host takes at once.
     pub output_bytes: u64,
     /// Log text in one second; more is cut and counted.
     pub log_bytes_per_second: u64,
@@ -480,10 +481,10 @@ impl Default for LogConfig {
 impl Default for PluginLimits {
     fn default() -> Self {
         PluginLimits {
-            memory_bytes: 16 << 20,
+            memory_bytes: 64 << 20,
             deadline: Duration::from_millis(10),
             deadline_per_message: Duration::from_millis(1),
-            output_bytes: 4 << 20,
+            output_bytes: 8 << 20,
             log_bytes_per_second: 64 << 10,
             instances: 0,
         }

@@ -322,7 +322,7 @@ impl<'d, 'a> Table<'d, 'a> {
         matches!(value, Some(DeValue::Boolean(_)))
     }
 
-    /// The scalars below the table at `key`, with dotted keys: `a.b`, `list.0`.
+    /// The scalars below the table at `key`, with dotted keys (`a.b`, `list.0`), in file order.
     pub(super) fn flattened(&mut self, key: &'static str) -> Vec<(String, String)> {
         let place = self.place_of(key);
         let mut flat = Vec::new();
@@ -330,8 +330,8 @@ impl<'d, 'a> Table<'d, 'a> {
             None => {}
             Some(value) => match value.get_ref() {
                 DeValue::Table(table) => {
-                    for (name, value) in table {
-                        flatten(name.get_ref().to_string(), value.get_ref(), &mut flat);
+                    for (name, value) in in_file_order(table) {
+                        flatten(name.to_owned(), value, &mut flat);
                     }
                 }
                 _ => self.wrong_type(&place, value, "a table"),
@@ -411,11 +411,22 @@ impl<'d, 'a> Table<'d, 'a> {
     }
 }
 
+/// Keys and values as they stand in the file; the map has them by name. A plugin may give the
+/// order of its settings a meaning.
+fn in_file_order<'t, 'a>(table: &'t DeTable<'a>) -> Vec<(&'t str, &'t DeValue<'a>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    let plain = entries.into_iter();
+    plain
+        .map(|(key, value)| (key.get_ref().as_ref(), value.get_ref()))
+        .collect()
+}
+
 fn flatten(name: String, value: &DeValue<'_>, flat: &mut Vec<(String, String)>) {
     match value {
         DeValue::Table(table) => {
-            for (key, value) in table {
-                flatten(format!("{name}.{}", key.get_ref()), value.get_ref(), flat);
+            for (key, value) in in_file_order(table) {
+                flatten(format!("{name}.{key}"), value, flat);
             }
         }
         DeValue::Array(items) => {

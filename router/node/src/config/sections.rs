@@ -348,7 +348,7 @@ fn plugin_limits(mut table: Table<'_, '_>) -> PluginLimits {
             default.deadline_per_message,
             time,
         ),
-        output_bytes: table.size("output_bytes", default.output_bytes, KIB..=1024 * MIB),
+        output_bytes: table.size("output_bytes", default.output_bytes, KIB..=16 * MIB),
         log_bytes_per_second: table.size(
             "log_bytes_per_second",
             default.log_bytes_per_second,

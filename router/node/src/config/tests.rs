@@ -98,10 +98,10 @@ fn a_whole_file() {
     let plugin = config.plugin("strong").unwrap();
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let settings = [
+        pair("min-magnitude", "4.5"),
         pair("boxes.0.name", "coast"),
         pair("boxes.1.name", "island"),
         pair("deep", "true"),
-        pair("min-magnitude", "4.5"),
     ];
     assert_eq!(plugin.settings, settings);
     assert_eq!(plugin.on_error, OnError::Reject);
@@ -347,6 +347,46 @@ fn what_works_but_is_hardly_meant() {
             "waypost.toml:14:8: [[role]] \"r\" name: \"r\" is held by no token and no certificate",
         ]
     );
+}
+
+#[test]
+fn the_examples_have_no_mistake_and_no_warning() {
+    for text in [
+        include_str!("../../../../examples/config/gateway.toml"),
+        include_str!("../../../../examples/config/quakes.toml"),
+    ] {
+        let checked = check_str(text);
+        assert_eq!(shown(&checked.errors), [""; 0]);
+        assert_eq!(shown(&checked.warnings), [""; 0]);
+    }
+}
+
+#[test]
+fn every_key_is_documented() {
+    let operations = include_str!("../../../../docs/operations.md");
+    // The keys that the reader knows are those that it lists for an unknown one.
+    let far = "x = 1\n".replace('x', "zzzzzzzzzzzzzzzzzzzzzzzz");
+    for section in [
+        "[node]",
+        "[tls]",
+        "[limits]",
+        "[log]",
+        "[[queue]]",
+        "[[plugin]]",
+        "[[route]]",
+        "[[role]]",
+        "[[token]]",
+        "[[certificate]]",
+    ] {
+        let errors = shown(&check_str(&format!("{section}\n{far}")).errors);
+        let listed = errors.iter().find_map(|e| e.split_once("zzz\", expected "));
+        let (_, keys) = listed.unwrap_or_else(|| panic!("{section}: {errors:?}"));
+        for key in keys.replace(" or ", ", ").split(", ") {
+            let documented = [format!("`{key}`"), format!("`{key}.")];
+            let found = documented.iter().any(|key| operations.contains(key));
+            assert!(found, "{section} {key} is not in docs/operations.md");
+        }
+    }
 }
 
 #[test]
