@@ -110,11 +110,21 @@ impl Client {
         Ok(self.inner.session().await?.welcome.clone())
     }
 
-    /// The connection's state and QUIC statistics; `None` while there is no connection.
-    pub fn quic(&self) -> Option<quinn::Connection> {
+    /// The round trip time that QUIC estimates; `None` while there is no connection.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.quic().map(|quic| quic.rtt())
+    }
+
+    /// What QUIC counts: datagrams, losses, the path's MTU and window; `None` while there is no
+    /// connection.
+    pub fn quic_stats(&self) -> Option<quinn::ConnectionStats> {
+        self.quic().map(|quic| quic.stats())
+    }
+
+    fn quic(&self) -> Option<quinn::Connection> {
         match &*self.inner.shared.state.borrow() {
             State::Up(session) => Some(session.quic.clone()),
-            _ => None,
+            State::Connecting | State::Failed(_) | State::Closed => None,
         }
     }
 

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{SendStream, VarInt};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use waypost_wire::control::{self, Hello, Welcome};
 use waypost_wire::{Code, FrameType};
 
@@ -13,6 +15,9 @@ use crate::error::{ConnectError, Error};
 use crate::options::{ConnectOptions, Identity};
 use crate::stream::{self, FrameReader};
 use crate::transport;
+
+/// How long after one of a host's addresses the next is tried beside it (as RFC 8305 has it).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// A connection that both sides agreed on.
 pub(crate) struct Session {
@@ -63,22 +68,39 @@ impl Session {
         number: u64,
     ) -> Result<(Arc<Session>, Control), ConnectError> {
         let config = transport::client_config(options)?;
+        let mut attempts = JoinSet::new();
+        for (index, address) in resolve(&options.address).await?.into_iter().enumerate() {
+            // `localhost` is two addresses, of which a node may serve one.
+            let wait = match address.ip().is_loopback() {
+                true => Duration::ZERO,
+                false => NEXT_ADDRESS * index as u32,
+            };
+            let (endpoint, config) = (endpoint.clone(), config.clone());
+            let (name, given) = (options.expected_name().to_owned(), options.address.clone());
+            attempts.spawn(async move {
+                tokio::time::sleep(wait).await;
+                let connecting = endpoint
+                    .connect_with(config, address, &name)
+                    .map_err(|error| ConnectError::Options(format!("{address}: {error}")))?;
+                connecting
+                    .await
+                    .map_err(|error| ConnectError::from_quinn(&given, error))
+            });
+        }
         let mut last = None;
-        for address in resolve(&options.address).await? {
-            let name = options.expected_name();
-            let connecting = endpoint
-                .connect_with(config.clone(), address, name)
-                .map_err(|error| ConnectError::Options(format!("{address}: {error}")))?;
-            match connecting.await {
-                Ok(quic) => return Self::greet(quic, options, number).await,
-                Err(error) => {
-                    let error = ConnectError::from_quinn(&options.address, error);
-                    // A node that answers and refuses is the node; another address is no remedy.
-                    if !matches!(error, ConnectError::Unreachable { .. }) {
-                        return Err(error);
-                    }
-                    last = Some(error);
+        while let Some(result) = attempts.join_next().await {
+            match result {
+                Ok(Ok(quic)) => {
+                    attempts.abort_all();
+                    return Self::greet(quic, options, number).await;
                 }
+                // A node that answers and refuses is the node; another address is no remedy.
+                Ok(Err(
+                    error @ (ConnectError::Refused { .. } | ConnectError::Handshake { .. }),
+                )) => return Err(error),
+                Ok(Err(error @ ConnectError::Unreachable { .. })) => last = Some(error),
+                Ok(Err(error)) => last = last.or(Some(error)),
+                Err(_) => {}
             }
         }
         Err(last.unwrap_or_else(|| ConnectError::Resolve {

@@ -6,7 +6,9 @@ use waypost_client::wire::control::{
     self, Done, GoAway, Manage, ManageRequest, Managed, ManagedResponse,
 };
 use waypost_client::wire::{FrameType, WireError, data};
-use waypost_client::{Client, Code, ConnectError, Error, Event, Identity, Reconnect};
+use waypost_client::{
+    Client, Code, ConnectError, ConnectOptions, ConsumerOptions, Error, Event, Identity, Reconnect,
+};
 
 use crate::fake::{FakeNode, message, welcome};
 
@@ -217,4 +219,35 @@ async fn a_silent_node_is_a_timeout() {
     let (failed, session) = tokio::join!(Client::connect(options), node.greeted());
     assert!(matches!(failed, Err(ConnectError::Timeout { ms: 50, .. })));
     drop(session);
+}
+
+#[tokio::test]
+async fn localhost_is_found_on_whichever_address_serves() {
+    let node = FakeNode::start();
+    let options = node.options_at(format!("localhost:{}", node.address.port()));
+    let (client, session) = node.pair(options).await;
+    assert!(client.rtt().is_some());
+    session.crash();
+}
+
+/// Applications spawn these on runtimes with many threads.
+#[test]
+fn futures_are_send() {
+    fn send<T: Send>(_: impl FnOnce(&'static Client, ConnectOptions) -> T) {}
+    fn sync<T: Send + Sync>() {}
+    sync::<Client>();
+    sync::<waypost_client::Publisher>();
+    sync::<waypost_client::Consumer>();
+    sync::<waypost_client::Batch>();
+    send(|_, options| Client::connect(options));
+    send(|client, _| client.publisher(Default::default()));
+    send(|client, _| client.consumer(ConsumerOptions::new("q", "g")));
+    send(|client, _| async {
+        let publisher = client.publisher(Default::default()).await?;
+        publisher.send(&message(1)).await?.await?;
+        let mut consumer = client.consumer(ConsumerOptions::new("q", "g")).await?;
+        consumer.next().await?;
+        client.subscriber(&[], "").await?.next().await?;
+        client.node_info().await
+    });
 }

@@ -49,7 +49,11 @@ impl FakeNode {
     }
 
     pub fn options(&self) -> ConnectOptions {
-        ConnectOptions::new(self.address.to_string(), Source::pem(self.ca.clone()))
+        self.options_at(self.address.to_string())
+    }
+
+    pub fn options_at(&self, address: String) -> ConnectOptions {
+        ConnectOptions::new(address, Source::pem(self.ca.clone()))
             .server_name("localhost")
             .reconnect(Reconnect::Backoff {
                 first: Duration::from_millis(1),
