@@ -114,3 +114,62 @@ fn errors_name_the_file_and_what_is_wrong() {
     let error = server_config(&files(&one.node.cert, &two.node.key, None), &[]).unwrap_err();
     assert!(matches!(error, TlsError::KeyMismatch { .. }), "{error}");
 }
+
+/// A handshake in memory between our server and a client; gives what the server knows of it.
+fn shake(
+    server: &Made,
+    client: Option<&Made>,
+    alpn: &[u8],
+) -> Result<Option<String>, rustls::Error> {
+    let config = server_config(&server.node, &[b"waypost/1"]).unwrap();
+    let mut server_side = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(read_roots(&server.ca).unwrap());
+    let mut config = match client {
+        None => builder.with_no_client_auth(),
+        Some(made) => {
+            let chain = read_certificates(&made.client_cert).unwrap();
+            let key = read_key(&made.client_key).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let mut client_side = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    while server_side.is_handshaking() || client_side.is_handshaking() {
+        let mut bytes = Vec::new();
+        while client_side.wants_write() {
+            client_side.write_tls(&mut bytes).unwrap();
+        }
+        server_side.read_tls(&mut &bytes[..]).unwrap();
+        server_side.process_new_packets()?;
+        let mut bytes = Vec::new();
+        while server_side.wants_write() {
+            server_side.write_tls(&mut bytes).unwrap();
+        }
+        client_side.read_tls(&mut &bytes[..]).unwrap();
+        client_side.process_new_packets()?;
+    }
+    Ok(server_side.peer_certificates().and_then(common_name))
+}
+
+#[test]
+fn handshakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = make(&dir.path().join("ours")).unwrap();
+    let other = make(&dir.path().join("other")).unwrap();
+    assert_eq!(shake(&ours, None, b"waypost/1"), Ok(None));
+    assert_eq!(
+        shake(&ours, Some(&ours), b"waypost/1"),
+        Ok(Some(DEV_CLIENT_NAME.to_owned()))
+    );
+    let foreign = shake(&ours, Some(&other), b"waypost/1").unwrap_err();
+    assert!(
+        matches!(foreign, rustls::Error::InvalidCertificate(_)),
+        "{foreign}"
+    );
+    let wrong = shake(&ours, None, b"h3").unwrap_err();
+    assert_eq!(wrong, rustls::Error::NoApplicationProtocol);
+}
