@@ -59,15 +59,12 @@ pub fn salvage(slab: &[u8], count: u32) -> Vec<Piece> {
     let aligned = check(slab, count).is_ok();
     let mut pieces: Vec<Piece> = Vec::new();
     let mut at = 0;
-    let mut seen_bad = false;
     for record in 0..count {
         let found = next(slab, at);
         let (end, intact) = match &found {
             Some((body, end)) => (*end, record::verify(&slab[body.clone()]).is_ok()),
             None => (slab.len(), false),
         };
-        let intact = intact && (aligned || !seen_bad);
-        seen_bad |= !intact;
         match pieces.last_mut() {
             Some(last) if last.intact == intact => {
                 last.records.end = record + 1;

@@ -157,6 +157,23 @@ fn a_torn_tail_is_set_aside_cut_and_stays_cut() {
     }
 }
 
+/// A killed process may leave a queue whose name is not durable; what is built on it must be.
+#[test]
+fn a_queue_that_was_half_made_is_durable_once_it_was_found() {
+    let mut h = Harness::new(new_disk()).unwrap();
+    // Of the syncs of a new queue, the second is its directory's.
+    h.vfs
+        .fail_at_call(waypost_log::mem::Call::Sync, 1, Fault::Io);
+    h.create().unwrap_err();
+    let mut h = Harness::reopen(h.vfs.kill(), h.expected(), "half made").unwrap();
+    let queue = *h.committed.keys().next().unwrap();
+    h.append(queue, vec![body(1, 50)]).unwrap();
+    h.commit().unwrap();
+    for seed in 0..20 {
+        Harness::reopen(h.vfs.crash(seed), h.expected(), "then used").unwrap();
+    }
+}
+
 #[test]
 fn old_groups_in_recycled_files_are_never_read() {
     let mut h = Harness::new(new_disk()).unwrap();
