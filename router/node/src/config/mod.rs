@@ -10,7 +10,7 @@
 
 mod error;
 mod files;
-mod names;
+pub(crate) mod names;
 mod read;
 mod sections;
 #[cfg(test)]
@@ -163,6 +163,8 @@ pub struct QueueConfig {
     pub ack_deadline: Duration,
     /// Deliveries of one message before it goes to the dead-letter queue; 0 means no limit.
     pub deliver_max: u32,
+    /// Topics that reach it without a route: short for a route of its own.
+    pub from: Vec<Filter>,
 }
 
 impl QueueConfig {
@@ -174,7 +176,8 @@ impl QueueConfig {
             bytes_max: limits.queue_bytes,
             messages_max: 0,
             ack_deadline: Duration::from_secs(30),
-            deliver_max: 16,
+            deliver_max: 20,
+            from: Vec::new(),
         }
     }
 }

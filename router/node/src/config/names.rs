@@ -86,7 +86,7 @@ impl Names {
 }
 
 /// Whether `name` may name something: `[a-zA-Z0-9._-]`, 1 to 128 of them.
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed)
 }

@@ -242,7 +242,9 @@ fn queue(
     let name = declared_name(&mut table, "name", Kind::Queue, names);
     let default = QueueConfig::new("", limits);
     let durability = durability(&mut table);
+    let from = filters(&mut table, "from");
     let config = QueueConfig {
+        from,
         name: name.as_ref().map_or(String::new(), |n| n.value.clone()),
         durability,
         bytes_max: table.size("bytes_max", default.bytes_max, MIB..=1024 * TIB),
@@ -437,11 +439,8 @@ fn destination(doc: &Document<'_>, found: Found<String>, names: &mut Names) -> O
 fn role(mut table: Table<'_, '_>, names: &mut Names) -> Option<RoleConfig> {
     let doc = table.doc;
     let name = declared_name(&mut table, "name", Kind::Role, names);
-    let filters = |found: Vec<Found<String>>| -> Vec<Filter> {
-        found.iter().filter_map(|f| filter(doc, f)).collect()
-    };
-    let publish = filters(table.strings("publish"));
-    let subscribe = filters(table.strings("subscribe"));
+    let publish = filters(&mut table, "publish");
+    let subscribe = filters(&mut table, "subscribe");
     let mut consume = Vec::new();
     for glob in table.strings("consume") {
         if is_name(&glob.value.replace('*', "x")) {
@@ -554,6 +553,11 @@ fn roles(table: &mut Table<'_, '_>, names: &mut Names) -> Vec<String> {
         names.refer(Kind::Role, role);
     }
     roles
+}
+
+fn filters(table: &mut Table<'_, '_>, key: &'static str) -> Vec<Filter> {
+    let found = table.strings(key);
+    found.iter().filter_map(|f| filter(table.doc, f)).collect()
 }
 
 fn filter(doc: &Document<'_>, found: &Found<String>) -> Option<Filter> {

@@ -25,6 +25,7 @@ ack_sync = "5ms"
 name = "alerts"
 bytes_max = "2GiB"
 ack_deadline = "1m"
+from = ["alerts/#"]
 
 [[queue]]
 name = "recent"
@@ -93,6 +94,7 @@ fn a_whole_file() {
     let names: Vec<&str> = config.queues.iter().map(|q| q.name.as_str()).collect();
     assert_eq!(names, ["alerts", "recent", DEAD_LETTER]);
     assert_eq!(config.queues[0].bytes_max, 2 << 30);
+    assert_eq!(config.queues[0].from[0].as_str(), "alerts/#");
     assert_eq!(config.queues[1].durability, Durability::Memory);
     assert_eq!(config.queues[1].messages_max, 1000);
     let plugin = config.plugin("strong").unwrap();
