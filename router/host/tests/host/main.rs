@@ -5,6 +5,7 @@
 
 mod hostile;
 mod loading;
+mod malformed;
 mod quakes;
 mod support;
 mod verdicts;
