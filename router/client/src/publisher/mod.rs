@@ -164,7 +164,7 @@ impl Publisher {
         push: impl FnOnce(&mut Outbox) -> Result<oneshot::Receiver<Answer>, Error>,
     ) -> Result<oneshot::Receiver<Answer>, Error> {
         let mut outbox = self.shared.outbox();
-        if !outbox.has_room() && outbox.ended.is_none() {
+        if !outbox.has_room() {
             return Err(Error::WindowFull);
         }
         let receiver = push(&mut outbox)?;

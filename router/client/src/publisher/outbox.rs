@@ -115,8 +115,12 @@ impl Outbox {
     }
 
     /// Whether another message or batch may be accepted: what waits to be sent is below one
-    /// batch. So memory is bounded by the window, a batch, and what is accepted last.
+    /// batch. So memory is bounded by the window, a batch, and what is accepted last. An outbox
+    /// that has ended has room, so that nobody waits for what [`Outbox::push`] will refuse.
     pub(crate) fn has_room(&self) -> bool {
+        if self.ended.is_some() {
+            return true;
+        }
         let unsent = self.accepted - self.sent;
         unsent < u64::from(self.batch_messages_max) && self.unsent_bytes < self.batch_bytes_max
     }

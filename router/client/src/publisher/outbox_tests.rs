@@ -147,5 +147,96 @@ fn flush_and_end() {
     assert!(!error(&mut sent).has_no_side_effects());
     assert!(error(&mut unsent).has_no_side_effects());
     assert!(matches!(error(&mut flush), Error::Closed));
+    assert!(outbox.has_room(), "nobody waits for an outbox that ended");
     assert!(outbox.push(b"x").unwrap_err().has_no_side_effects());
+}
+
+/// A node that may lose its connection at any moment: it stores what it reads, and settles a prefix
+/// of it. Whatever happens, each message is settled once, in order, and stored at least once.
+#[test]
+fn any_interleaving_settles_everything_once_and_in_order() {
+    for seed in 0..200 {
+        println!("seed {seed}");
+        interleave(seed);
+    }
+}
+
+fn interleave(seed: u64) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut die = |sides: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % sides
+    };
+    let mut outbox = Outbox::new();
+    outbox.reopen(&opened(5, 1 << 40), 0, 0);
+    let (mut next, mut stored, mut settled) = (0u64, Vec::<u64>::new(), Vec::<u64>::new());
+    let mut tickets = Vec::new();
+    for step in 0..400 {
+        match if step < 300 { die(6) } else { 2 + die(2) } {
+            0 if outbox.has_room() => {
+                tickets.push((1, outbox.push(&next.to_be_bytes()).unwrap()));
+                next += 1;
+            }
+            1 if outbox.has_room() => {
+                let mut builder = SlabBuilder::new();
+                // Now and then so large that it is shared, not copied.
+                let count = if die(2) == 0 { 3 } else { 700 };
+                (0..count).for_each(|n| builder.push(&(next + n).to_be_bytes()));
+                tickets.push((count, outbox.push_slab(&builder.finish()).unwrap()));
+                next += count;
+            }
+            2 | 4 => read(&mut outbox, &mut stored, 1 + die(4000) as usize),
+            3 if !stored.is_empty() => {
+                let done = 1 + die(stored.len() as u64);
+                settled.extend(stored.drain(..done as usize));
+                let up_to = settled.len() as u64 - outbox.base;
+                outbox.settle(confirm(up_to, up_to + 1 + die(600))).unwrap();
+            }
+            5 if die(8) == 0 => {
+                stored.clear();
+                outbox.reopen(&opened(1 + die(300), 1 << 40), 0, 0);
+            }
+            _ => {}
+        }
+    }
+    while !outbox.all_settled() {
+        read(&mut outbox, &mut stored, usize::MAX);
+        settled.append(&mut stored);
+        let up_to = settled.len() as u64 - outbox.base;
+        outbox.settle(confirm(up_to, up_to + 1000)).unwrap();
+    }
+    assert_eq!(settled, (0..next).collect::<Vec<_>>());
+    let mut first = 1;
+    for (count, mut ticket) in tickets {
+        let confirmed = ticket.try_recv().unwrap().unwrap();
+        assert_eq!(
+            (confirmed.first_sequence, u64::from(confirmed.count)),
+            (first, count)
+        );
+        first += count;
+    }
+}
+
+/// Reads some frames as a node does, and checks that sequences follow each other and keep to the
+/// window.
+fn read(outbox: &mut Outbox, stored: &mut Vec<u64>, bytes_max: usize) {
+    let mut expected = outbox.sent - outbox.base + 1;
+    let mut chunks = Vec::new();
+    outbox.take(&mut chunks, bytes_max);
+    let mut decoder = FrameDecoder::new(8 << 20);
+    chunks
+        .iter()
+        .for_each(|chunk| decoder.buffer().extend_from_slice(chunk));
+    while let Some(frame) = decoder.next_frame().unwrap() {
+        let publish = Publish::parse(&frame).unwrap();
+        assert_eq!(publish.first_sequence, expected);
+        assert!(publish.slab.count() <= 256);
+        for body in publish.slab.iter() {
+            stored.push(u64::from_be_bytes(body.try_into().unwrap()));
+            expected += 1;
+        }
+        assert!(expected - 1 <= outbox.window_sequence);
+    }
 }
