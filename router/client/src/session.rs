@@ -156,12 +156,11 @@ impl Session {
             frame_bytes_max: options.frame_bytes_max as u64,
         };
         let mut reader = FrameReader::new(recv, options.frame_bytes_max);
-        // A refusal may stop this stream before HELLO was read; the reason is on the other half.
-        let sent = stream::begin(&mut send, control::bytes_of(FrameType::Hello, &hello)).await;
-        let frame = match reader.expect(FrameType::Welcome, "WELCOME or ERROR").await {
-            Ok(frame) => frame,
-            Err(error) => return Err(sent.err().filter(|_| error.reopens()).unwrap_or(error)),
-        };
+        // A node that refuses may stop reading before HELLO is written; its answer says why.
+        let _ = stream::begin(&mut send, control::bytes_of(FrameType::Hello, &hello)).await;
+        let frame = reader
+            .expect(FrameType::Welcome, "WELCOME or ERROR")
+            .await?;
         let welcome: Welcome = control::parse(&frame)?;
         if welcome.version != waypost_wire::VERSION {
             let what = format!("version {}, of which HELLO did not speak", welcome.version);
