@@ -1,0 +1,81 @@
+//! Repeats one run of the simulator, or runs many.
+
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+use waypost_sim::{Faults, Plan, run, sweep};
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FaultsArg {
+    None,
+    Crashes,
+    Disk,
+}
+
+/// Runs the simulator; a failing run prints its trace and how to repeat it.
+#[derive(Parser)]
+struct Args {
+    /// The seed; a random one if absent.
+    #[arg(long, env = "WAYPOST_SIM_SEED")]
+    seed: Option<u64>,
+    /// Actions of actors.
+    #[arg(long, default_value_t = 600)]
+    steps: u64,
+    /// Faults to draw.
+    #[arg(long, value_enum, default_value_t = FaultsArg::Crashes)]
+    faults: FaultsArg,
+    /// The power goes at this call to the disk.
+    #[arg(long)]
+    power_off_at: Option<u64>,
+    /// Runs so many seeds, each one more than the last.
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// Loses power at every call of the run, one after the other.
+    #[arg(long)]
+    sweep: bool,
+    /// Prints the whole trace.
+    #[arg(long)]
+    trace: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let seed = match args.seed {
+        Some(seed) => seed,
+        None => getrandom::u64().map_err(|e| anyhow::anyhow!("no randomness: {e}"))? >> 16,
+    };
+    let plan = Plan {
+        steps: args.steps,
+        faults: match args.faults {
+            FaultsArg::None => Faults::None,
+            FaultsArg::Crashes => Faults::Crashes,
+            FaultsArg::Disk => Faults::Disk,
+        },
+        power_off_at: args.power_off_at,
+        trace_lines: if args.trace { usize::MAX } else { 60 },
+    };
+    let begin = Instant::now();
+    let (mut restarts, mut delivered) = (0, 0);
+    for seed in seed..seed.saturating_add(args.runs) {
+        if args.sweep {
+            restarts += sweep(seed, args.steps, 1)?;
+            continue;
+        }
+        let report = run(seed, &plan)?;
+        restarts += report.tally.restarts;
+        delivered += report.tally.delivered;
+        if args.trace {
+            print!("{}", report.trace);
+        }
+        if args.runs == 1 {
+            println!("seed {seed}: {:?}", report.tally);
+            println!("digest {:016x}, {} lines", report.digest.0, report.digest.1);
+        }
+    }
+    println!(
+        "{} runs from seed {seed}: {restarts} restarts, {delivered} deliveries, {:.1} s",
+        args.runs,
+        begin.elapsed().as_secs_f64()
+    );
+    Ok(())
+}

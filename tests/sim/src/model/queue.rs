@@ -1,0 +1,163 @@
+//! What is known of one queue.
+
+use std::collections::BTreeMap;
+
+use crate::invariants::{Violation, append_order, nothing_lost, offsets};
+use crate::message::{DeadLetter, Place, Tag};
+use crate::model::{End, GroupModel};
+
+/// What stands at an offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A message that a publisher sent.
+    Published {
+        /// Which.
+        tag: Tag,
+        /// In which publish.
+        ticket: u64,
+    },
+    /// A dead letter, and which one when it was seen.
+    Dead(Option<DeadLetter>),
+}
+
+impl Content {
+    /// The message's tag, where it is known.
+    pub fn tag(&self) -> Option<Tag> {
+        match self {
+            Content::Published { tag, .. } => Some(*tag),
+            Content::Dead(letter) => letter.as_ref().map(|l| l.tag),
+        }
+    }
+}
+
+/// A message in a queue.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it is.
+    pub content: Content,
+    /// Whether it was confirmed: it must not be lost.
+    pub is_confirmed: bool,
+}
+
+/// A queue.
+#[derive(Clone, Debug)]
+pub struct QueueModel {
+    /// Its name.
+    pub name: String,
+    /// Whether it is synced; a memory queue ends with the process.
+    pub is_durable: bool,
+    /// Attempts before a message is a dead letter.
+    pub deliver_max: u32,
+    /// Whether it holds the dead letters.
+    pub is_dead_letters: bool,
+    /// Its removal was asked for and not synced.
+    pub is_leaving: bool,
+    /// What it may hold.
+    pub entries: BTreeMap<u64, Entry>,
+    /// Offsets below were confirmed, or delivered: they must not be given again.
+    pub used_below: u64,
+    /// Offsets below were purged, as far as was asked.
+    pub purged_below: u64,
+    /// Offsets below were let go of, durably.
+    pub released_below: u64,
+    /// Its groups.
+    pub groups: BTreeMap<String, GroupModel>,
+}
+
+impl QueueModel {
+    /// An empty queue.
+    pub fn new(name: &str, is_durable: bool, deliver_max: u32) -> QueueModel {
+        QueueModel {
+            name: name.to_owned(),
+            is_durable,
+            deliver_max,
+            is_dead_letters: name == waypost_core::DEAD_LETTER,
+            is_leaving: false,
+            entries: BTreeMap::new(),
+            used_below: 0,
+            purged_below: 0,
+            released_below: 0,
+            groups: BTreeMap::new(),
+        }
+    }
+
+    /// A message was given an offset.
+    pub fn append(&mut self, offset: u64, content: Content) -> Result<(), Violation> {
+        offsets::given(self, offset)?;
+        append_order::given(self, offset, &content)?;
+        let entry = Entry {
+            content,
+            is_confirmed: false,
+        };
+        self.entries.insert(offset, entry);
+        Ok(())
+    }
+
+    /// The offset that the next message has if nothing else is appended: one past the last.
+    pub fn end(&self) -> u64 {
+        let last = self.entries.keys().next_back();
+        last.map_or(self.used_below, |last| self.used_below.max(last + 1))
+    }
+
+    /// A message was confirmed.
+    pub fn confirm(&mut self, offset: u64) {
+        if let Some(entry) = self.entries.get_mut(&offset) {
+            entry.is_confirmed = true;
+            self.used_below = self.used_below.max(offset + 1);
+        }
+    }
+
+    /// A commit returned. Messages that a publisher waits for are confirmed when it is told.
+    pub fn committed(&mut self) {
+        let dead: Vec<u64> = self
+            .entries
+            .iter()
+            .filter(|(_, e)| !e.is_confirmed && matches!(e.content, Content::Dead(_)))
+            .map(|(offset, _)| *offset)
+            .collect();
+        dead.into_iter().for_each(|offset| self.confirm(offset));
+        self.groups.values_mut().for_each(GroupModel::committed);
+    }
+
+    /// The process ended.
+    pub fn crashed(&mut self) {
+        self.groups.values_mut().for_each(GroupModel::crashed);
+    }
+
+    /// Whether every group is done with an offset, as far as was said. Without groups, nothing is
+    /// done but what was purged.
+    pub fn is_done_with(&self, offset: u64) -> bool {
+        let is_done = |group: &GroupModel| {
+            offset < group.start || group.progress.get(&offset).is_some_and(|p| p.end.is_some())
+        };
+        offset < self.purged_below
+            || (!self.groups.is_empty() && self.groups.values().all(is_done))
+    }
+
+    /// The queue durably holds nothing below `first`. Gives the places of messages that must
+    /// therefore be dead letters.
+    pub fn release(&mut self, first: u64) -> Result<Vec<(Place, Tag)>, Violation> {
+        nothing_lost::let_go(self, first)?;
+        let mut owed = Vec::new();
+        for (name, group) in &self.groups {
+            for (offset, progress) in group.progress.range(..first) {
+                let is_owed = progress.end == Some(End::Spent) && *offset >= self.purged_below;
+                let tag = self.entries.get(offset).and_then(|e| e.content.tag());
+                if let (true, Some(tag)) = (is_owed, tag) {
+                    let place = Place {
+                        queue: self.name.clone(),
+                        group: name.clone(),
+                        offset: *offset,
+                    };
+                    owed.push((place, tag));
+                }
+            }
+        }
+        self.entries = self.entries.split_off(&first);
+        for group in self.groups.values_mut() {
+            group.progress = group.progress.split_off(&first);
+        }
+        self.released_below = self.released_below.max(first);
+        Ok(owed)
+    }
+}

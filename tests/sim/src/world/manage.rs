@@ -1,0 +1,293 @@
+//! Queues come, are emptied and go; time passes; the log's jobs are taken, run and finished, each
+//! whenever it happens.
+
+use waypost_core::DEAD_LETTER;
+use waypost_core::queue::{Durability, Settings};
+use waypost_log::{Incarnation, JobError, QueueError};
+use waypost_shard::ManageError;
+
+use crate::invariants::{Violation, progress};
+use crate::message::Place;
+use crate::model::{End, QueueModel};
+use crate::world::World;
+
+/// Queues that a run may have besides the dead letters, and whether each is durable.
+const QUEUES: [(&str, bool); 5] = [
+    ("a", true),
+    ("b", true),
+    ("c", true),
+    ("d", true),
+    ("m", false),
+];
+const DELIVER_MAX: u32 = 3;
+
+impl World {
+    /// Makes the queues that the run begins with, or that a restart took away.
+    pub(crate) fn restore_queues(&mut self) -> Result<(), Violation> {
+        for (name, is_durable) in [(DEAD_LETTER, true), ("a", true), ("b", true), ("m", false)] {
+            for round in 0.. {
+                if self.model.live(name).is_some() {
+                    break;
+                }
+                if round == 40 {
+                    return Err(progress::stuck(format!("queue '{name}' cannot be made")));
+                }
+                self.create(name, is_durable)?;
+                self.check_up()?;
+            }
+        }
+        let view = self.shard.queue(DEAD_LETTER);
+        self.dead_next = view.map_or(0, |v| v.next_offset);
+        Ok(())
+    }
+
+    pub(crate) fn manage(&mut self) -> Result<(), Violation> {
+        let Some((name, is_durable)) = self.dice.pick(&QUEUES).copied() else {
+            return Ok(());
+        };
+        match (self.model.live(name).is_some(), self.dice.below(3)) {
+            (false, _) => self.create(name, is_durable),
+            (true, 0) => self.remove(name),
+            (true, _) => self.purge(name),
+        }
+    }
+
+    fn create(&mut self, name: &str, is_durable: bool) -> Result<(), Violation> {
+        let life = self.dice.seed() | 1;
+        let Some(incarnation) = Incarnation::new(life) else {
+            return Ok(());
+        };
+        let settings = Settings {
+            durability: match is_durable {
+                true => Durability::Sync,
+                false => Durability::Memory,
+            },
+            bytes_max: 300 << 10,
+            messages_max: Some(2000),
+            ack_deadline_ms: 2000,
+            deliver_max: DELIVER_MAX,
+            from: Vec::new(),
+        };
+        let model = QueueModel::new(name, is_durable, DELIVER_MAX);
+        self.trace.line(format!("create '{name}' {life:x}"));
+        match self
+            .shard
+            .ensure_queue(name, settings, incarnation, "node")
+        {
+            Ok(()) => {
+                self.model.queues.insert(life, model);
+                Ok(())
+            }
+            Err(error) => {
+                let is_poisoned = matches!(error, ManageError::Log(QueueError::Poisoned(_)));
+                self.is_poisoned |= is_poisoned;
+                self.model.maybe.insert(life, model);
+                self.failed("create", &error)
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), Violation> {
+        let Some(life) = self.model.live(name) else {
+            return Ok(());
+        };
+        match self.shard.remove_queue(name) {
+            Ok(messages) => {
+                self.trace.line(format!("remove '{name}', {messages} messages"));
+                if let Some(queue) = self.model.queues.get_mut(&life) {
+                    queue.is_leaving = true;
+                    if !queue.is_durable {
+                        self.model.queues.remove(&life);
+                    }
+                }
+                self.take_outputs()?;
+                // Sometimes its namesake comes before anything is synced.
+                if self.dice.once_in(2) {
+                    return self.create(name, true);
+                }
+                Ok(())
+            }
+            Err(error) => self.failed("remove", &error),
+        }
+    }
+
+    fn purge(&mut self, name: &str) -> Result<(), Violation> {
+        let now = self.now();
+        match self.shard.purge_queue(now, name) {
+            Ok(messages) => {
+                self.trace.line(format!("purge '{name}', {messages} messages"));
+                let next = self.shard.queue(name).map_or(0, |v| v.next_offset);
+                if let Some(life) = self.model.live(name)
+                    && let Some(queue) = self.model.queues.get_mut(&life)
+                {
+                    queue.purged_below = next;
+                    for group in queue.groups.values_mut() {
+                        group.progress.clear();
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => self.failed("purge", &error),
+        }
+    }
+
+    /// The clock moves: a little, or to the next thing that is due.
+    pub(crate) fn pass_time(&mut self) -> Result<(), Violation> {
+        let step = match self.dice.below(6) {
+            0 => self.dice.between(500, 2500),
+            1 => {
+                let due = self.shard.next_timeout().unwrap_or(0);
+                due.saturating_sub(self.now_ms)
+            }
+            _ => self.dice.below(50),
+        };
+        self.move_clock(step)
+    }
+
+    pub(crate) fn move_clock(&mut self, step_ms: u64) -> Result<(), Violation> {
+        self.now_ms += step_ms;
+        let now_ms = self.now_ms;
+        let mut expired = Vec::new();
+        for (life, queue) in &self.model.queues {
+            if queue.is_leaving {
+                continue;
+            }
+            for (group, model) in &queue.groups {
+                for (offset, consumer) in model.expired(now_ms) {
+                    expired.push((*life, group.clone(), consumer, offset));
+                }
+            }
+        }
+        self.trace
+            .line(format!("now {now_ms} ms, {} expired", expired.len()));
+        for (life, group, consumer, offset) in expired {
+            self.fail(life, &group, consumer, offset, None);
+        }
+        let now = self.now();
+        self.shard.on_time(now);
+        self.note_dead_letters()
+    }
+
+    /// An attempt failed: the message comes again, or is spent.
+    pub(crate) fn fail(
+        &mut self,
+        life: u64,
+        group: &str,
+        consumer: u64,
+        offset: u64,
+        due: Option<u64>,
+    ) {
+        let Some(queue) = self.model.queues.get_mut(&life) else {
+            return;
+        };
+        let deliver_max = queue.deliver_max;
+        let is_spent = queue
+            .groups
+            .get_mut(group)
+            .is_some_and(|g| g.fail(consumer, offset, due, deliver_max));
+        if is_spent {
+            self.spent(life, group, offset);
+        }
+    }
+
+    /// A message is to be a dead letter; one that is a dead letter already is done with.
+    pub(crate) fn spent(&mut self, life: u64, group: &str, offset: u64) {
+        let Some(queue) = self.model.queues.get_mut(&life) else {
+            return;
+        };
+        let entry = queue.entries.get(&offset);
+        if queue.is_dead_letters {
+            let progress = queue
+                .groups
+                .get_mut(group)
+                .and_then(|g| g.progress.get_mut(&offset));
+            if let Some(progress) = progress {
+                progress.end = Some(End::Acked);
+            }
+        } else if let Some(tag) = entry.and_then(|e| e.content.tag()) {
+            let place = Place {
+                queue: queue.name.clone(),
+                group: group.to_owned(),
+                offset,
+            };
+            self.model.spent.insert((place, tag));
+        }
+    }
+
+    /// Takes a job, runs the one that was taken, or finishes the one that ran.
+    pub(crate) fn job_moves(&mut self) -> Result<(), Violation> {
+        if self.job_done.is_some() {
+            return self.finish_job();
+        }
+        match self.job.take() {
+            Some(job) => {
+                self.trace.line(format!("run job {}", job.kind()));
+                self.job_done = Some(job.run(&self.disk));
+                match self.dice.once_in(2) {
+                    true => self.finish_job(),
+                    false => Ok(()),
+                }
+            }
+            None => {
+                self.take_job();
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a job if none is out.
+    pub(crate) fn take_job(&mut self) -> bool {
+        if self.job.is_none() && self.job_done.is_none() {
+            self.job = self.shard.log_mut().next_job();
+        }
+        self.job.is_some()
+    }
+
+    /// Runs and finishes the job that is out.
+    pub(crate) fn finish_job(&mut self) -> Result<(), Violation> {
+        if let Some(job) = self.job.take() {
+            self.trace.line(format!("run job {}", job.kind()));
+            self.job_done = Some(job.run(&self.disk));
+        }
+        let Some(done) = self.job_done.take() else {
+            return Ok(());
+        };
+        match self.shard.log_mut().finish_job(done) {
+            Ok(report) => {
+                self.tally.jobs += 1;
+                self.trace.line(format!("job done: {}", report.kind));
+                match report.damage.is_empty() || self.model.is_rotten {
+                    true => Ok(()),
+                    false => Err(progress::stuck(format!("a move met damage: {report:?}"))),
+                }
+            }
+            Err(error) => {
+                self.is_poisoned |= matches!(error, JobError::Poisoned(_));
+                self.failed("job", &error)
+            }
+        }
+    }
+
+    pub(crate) fn snapshots(&mut self) -> Result<(), Violation> {
+        self.trace.line("snapshots".to_owned());
+        self.shard.write_snapshots();
+        Ok(())
+    }
+
+    /// An idle writer proves that its last group was synced.
+    pub(crate) fn idle_sync(&mut self) -> Result<(), Violation> {
+        self.commit()?;
+        if self.is_suspect {
+            return Ok(());
+        }
+        let now = self.now();
+        self.trace.line("idle sync".to_owned());
+        match self.shard.log_mut().idle_sync(now.wall_ms) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.is_poisoned |= matches!(error, waypost_log::CommitError::Poisoned(_));
+                self.failed("idle sync", &error)
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The process ends, and another opens what is left: what it finds is held against the model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use waypost_log::Log;
+use waypost_log::mem::{Fault, MemVfs};
+use waypost_shard::{Opened, QueueView, Shard};
+
+use crate::dice::Dice;
+use crate::invariants::{
+    Violation, append_order, nothing_lost, offsets, progress, quiet_recovery,
+};
+use crate::message::identify;
+use crate::model::Life;
+use crate::trace::Trace;
+use crate::world::{Faults, Tally, WALL_MS, World, dir, is_off, log_options, shard_options};
+
+/// Opens the shard on a disk, and again when the opening itself meets a fault.
+pub(crate) fn open(
+    mut disk: MemVfs,
+    dice: &mut Dice,
+    trace: &mut Trace,
+    tally: &mut Tally,
+    faults: Faults,
+) -> Result<(MemVfs, Opened<MemVfs>), Violation> {
+    for round in 0..6 {
+        if faults != Faults::None && round < 4 && dice.once_in(3) {
+            let nth = dice.below(80);
+            let fault = match faults {
+                Faults::Disk if dice.once_in(2) => Fault::Io,
+                _ => Fault::PowerOff,
+            };
+            trace.line(format!("while opening: {fault:?} at call {nth}"));
+            disk.fail_at(nth, fault);
+        }
+        let options = log_options(dice.seed());
+        let error = match Log::open(disk.clone(), &dir(), options, WALL_MS) {
+            Ok((log, recovered)) => {
+                disk.clear_fault();
+                trace.line(format!(
+                    "opened: {} queues, {} groups, {} torn",
+                    recovered.queues.len(),
+                    recovered.report.groups,
+                    recovered.report.torn.len()
+                ));
+                return Ok((disk, Shard::open(log, recovered, shard_options())));
+            }
+            Err(error) => error,
+        };
+        trace.line(format!("opening failed: {error}"));
+        let is_off = is_off(&disk);
+        tally.calls += disk.calls();
+        disk.clear_fault();
+        disk = match is_off {
+            true => disk.crash(dice.seed()),
+            false => disk.kill(),
+        };
+    }
+    Err(progress::stuck("the shard does not open on a disk that works"))
+}
+
+/// What a peek through a whole queue showed.
+struct Found {
+    view: QueueView,
+    readable: BTreeSet<u64>,
+}
+
+impl World {
+    /// Ends the process, with the machine or alone, and opens the shard again.
+    pub(crate) fn restart(&mut self, is_power_loss: bool) -> Result<(), Violation> {
+        self.tally.restarts += 1;
+        let what = match is_power_loss {
+            true => "POWER LOSS",
+            false => "KILLED",
+        };
+        self.trace.line(what.to_owned());
+        self.tally.calls += self.disk.calls();
+        self.consumers.clear();
+        self.job = None;
+        self.job_done = None;
+        self.is_suspect = false;
+        self.is_poisoned = false;
+        self.model.crashed();
+        let disk = match is_power_loss {
+            true => self.disk.crash(self.dice.seed()),
+            false => self.disk.kill(),
+        };
+        let faults = self.plan.faults;
+        let (disk, opened) = open(
+            disk,
+            &mut self.dice,
+            &mut self.trace,
+            &mut self.tally,
+            faults,
+        )?;
+        self.disk = disk;
+        self.shard = opened.shard;
+        if !self.model.is_rotten {
+            quiet_recovery::check(&opened.alarms)?;
+        }
+        self.resolve()?;
+        self.restore_queues()
+    }
+
+    /// Holds everything that was found against what is known.
+    pub(crate) fn resolve(&mut self) -> Result<(), Violation> {
+        let mut found = BTreeMap::new();
+        for view in self.shard.queues() {
+            let Some(life) = view.incarnation.map(|i| i.get()) else {
+                continue;
+            };
+            if let Some(queue) = self.model.maybe.remove(&life) {
+                self.model.queues.insert(life, queue);
+            }
+            if !self.model.queues.contains_key(&life) {
+                let what = format!("queue '{}' ({life:x}) was never made", view.name);
+                return Err(Violation::new("nothing_foreign", what));
+            }
+            let readable = self.read_all(life, &view)?;
+            found.insert(life, Found { view, readable });
+        }
+        self.model.maybe.clear();
+        let mut is_there = BTreeMap::new();
+        for (life, queue) in std::mem::take(&mut self.model.queues) {
+            let Some(seen) = found.remove(&life) else {
+                // Its removal was asked for: it may have been synced.
+                match queue.is_leaving {
+                    true => continue,
+                    false => return Err(nothing_lost::missing("queue", &queue.name)),
+                }
+            };
+            self.model.queues.insert(life, queue);
+            self.resolve_queue(life, &seen, &mut is_there)?;
+        }
+        self.model.resolve_waiting(&is_there)
+    }
+
+    /// Peeks through a queue; what is shown must be what stands there.
+    fn read_all(&mut self, life: Life, view: &QueueView) -> Result<BTreeSet<u64>, Violation> {
+        let mut readable = BTreeSet::new();
+        let mut from = view.first_offset;
+        while from < view.next_offset {
+            let (peeked, next) = self
+                .shard
+                .peek(&view.name, from, 100)
+                .map_err(|e| progress::stuck(e.to_string()))?;
+            for message in peeked {
+                readable.insert(message.offset);
+                let found = identify(&message.body);
+                let queue = self.model.queues.get(&life);
+                let is_released = queue.is_some_and(|q| message.offset < q.released_below);
+                // What was done with may be found again as long as nobody gets it.
+                if !is_released {
+                    self.served(life, message.offset, &found)?;
+                }
+            }
+            if next <= from {
+                return match self.model.is_rotten {
+                    true => Ok(readable),
+                    false => Err(progress::stuck(format!(
+                        "queue '{}' cannot be read at offset {from}",
+                        view.name
+                    ))),
+                };
+            }
+            from = next;
+        }
+        Ok(readable)
+    }
+
+    fn resolve_queue(
+        &mut self,
+        life: Life,
+        seen: &Found,
+        is_there: &mut BTreeMap<(Life, u64), bool>,
+    ) -> Result<(), Violation> {
+        let is_rotten = self.model.is_rotten;
+        let Some(queue) = self.model.queues.get_mut(&life) else {
+            return Ok(());
+        };
+        let (view, readable) = (&seen.view, &seen.readable);
+        queue.is_leaving = false;
+        if !is_rotten {
+            offsets::recovered(queue, view.next_offset)?;
+            nothing_lost::recovered(queue, view.first_offset, readable)?;
+            nothing_lost::let_go(queue, view.first_offset)?;
+        }
+        let unconfirmed: Vec<(u64, bool)> = queue
+            .entries
+            .iter()
+            .filter(|(_, e)| !e.is_confirmed)
+            .map(|(offset, _)| (*offset, readable.contains(offset)))
+            .collect();
+        let mut known = Vec::new();
+        for (offset, there) in unconfirmed {
+            // What lies below the first may have been there, and purged.
+            if offset < view.first_offset {
+                queue.entries.remove(&offset);
+                continue;
+            }
+            known.push((offset, there));
+            is_there.insert((life, offset), there);
+            match there {
+                true => queue.confirm(offset),
+                false => drop(queue.entries.remove(&offset)),
+            }
+        }
+        if is_rotten {
+            return Ok(());
+        }
+        append_order::recovered(&queue.name, &known)?;
+        self.resolve_groups(life, view)
+    }
+
+    fn resolve_groups(&mut self, life: Life, view: &QueueView) -> Result<(), Violation> {
+        let Some(queue) = self.model.queues.get_mut(&life) else {
+            return Ok(());
+        };
+        for found in &view.groups {
+            if !queue.groups.contains_key(&found.name) {
+                let what = format!("group '{}/{}' was never made", queue.name, found.name);
+                return Err(Violation::new("nothing_foreign", what));
+            }
+        }
+        let mut gone = Vec::new();
+        for (name, group) in &mut queue.groups {
+            if view.groups.iter().any(|g| g.name == *name) {
+                group.is_synced = true;
+            } else if group.is_synced {
+                return Err(nothing_lost::missing("group", name));
+            } else {
+                gone.push(name.clone());
+            }
+        }
+        gone.iter().for_each(|name| drop(queue.groups.remove(name)));
+        Ok(())
+    }
+}
