@@ -59,10 +59,15 @@ impl CacheKey {
         key.copy_from_slice(hasher.0.finish().as_ref());
         CacheKey(key)
     }
+}
 
-    fn hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+/// SHA-256 of `bytes`, in hex.
+pub(crate) fn digest_hex(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Feeds `Hash` implementations to SHA-256: unlike the standard hashers the same in every process.
@@ -94,7 +99,7 @@ impl Cache {
     }
 
     fn path(&self, key: CacheKey) -> PathBuf {
-        self.directory.join(format!("{}.cwasm", key.hex()))
+        self.directory.join(format!("{}.cwasm", hex(&key.0)))
     }
 
     fn mac(&self, key: CacheKey, code: &[u8]) -> hmac::Tag {

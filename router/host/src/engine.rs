@@ -10,7 +10,7 @@ use std::time::Instant;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::cache::{Cache, CacheKey, CacheOptions};
+use crate::cache::{self, Cache, CacheKey, CacheOptions};
 use crate::compile::{CompileLimits, Compiler, base_config, compile};
 use crate::error::{EngineError, LoadError, LoadErrorKind};
 use crate::imports::{self, HostState};
@@ -132,11 +132,14 @@ impl Engine {
             detail: format!("{error:#}"),
         };
         let instance_pre = self.0.linker.instantiate_pre(&component).map_err(refuse)?;
+        let digest = cache::digest_hex(&bytes);
+        let engine = self.0.clone();
         Plugin::new(
-            self.0.clone(),
+            engine,
             spec,
             role,
             &component,
+            digest,
             exports,
             instance_pre,
         )

@@ -110,6 +110,7 @@ pub(crate) struct Loaded {
     pub(crate) spec: PluginSpec,
     pub(crate) name: Arc<str>,
     pub(crate) role: Role,
+    digest: String,
     pub(crate) init: ComponentExportIndex,
     pub(crate) call: ComponentExportIndex,
     pub(crate) instance_pre: InstancePre<HostState>,
@@ -135,6 +136,7 @@ impl Plugin {
         spec: PluginSpec,
         role: Role,
         component: &Component,
+        digest: String,
         exports: (String, String),
         instance_pre: InstancePre<HostState>,
     ) -> Result<Plugin, LoadErrorKind> {
@@ -161,6 +163,7 @@ impl Plugin {
             engine,
             spec,
             role,
+            digest,
             init,
             call,
             instance_pre,
@@ -176,6 +179,11 @@ impl Plugin {
     /// Its role.
     pub fn role(&self) -> Role {
         self.0.role
+    }
+
+    /// SHA-256 of its component in hex: what was loaded, whatever its file holds by now.
+    pub fn digest(&self) -> &str {
+        &self.0.digest
     }
 
     /// How the configuration describes it.

@@ -184,3 +184,16 @@ fn a_cached_plugin_loads_and_a_damaged_one_is_compiled_anew() {
     fs::write(file(), b"").expect("written");
     load();
 }
+
+#[test]
+fn the_digest_is_that_of_the_component() {
+    let spec = PluginSpec::new("q", crate::support::stock("quake-magnitude"));
+    let from_file = engine().load(spec).expect("loads");
+    let bytes = fs::read(repository("plugins/prebuilt/quake-magnitude.wasm")).expect("readable");
+    let built_in = Source::Bytes(bytes.into());
+    let from_bytes = engine()
+        .load(PluginSpec::new("q", built_in))
+        .expect("loads");
+    assert_eq!(from_file.digest(), from_bytes.digest());
+    assert_eq!(from_file.digest().len(), 64);
+}
