@@ -44,6 +44,8 @@ pub enum Verdict {
     DeadLetter(String),
     /// Its publisher gets it back.
     Reject(String),
+    /// The plugin's word for it breaks the contract: the plugin's `on_error` decides.
+    Failed(Failure),
 }
 
 /// Why a call failed as a whole.
@@ -135,6 +137,8 @@ pub struct Trace {
     pub verdict: &'static str,
     /// Why, or where to.
     pub detail: String,
+    /// How long the call took that this was decided in, in ns; 0 where no plugin was called.
+    pub ns: u64,
 }
 
 /// A part of a stage that waits for its call.
@@ -173,6 +177,7 @@ pub struct Run {
     /// Inputs that had a live subscriber on their own topic.
     outcome: Outcome,
     traced: bool,
+    call_ns: u64,
 }
 
 impl Run {
@@ -193,6 +198,7 @@ impl Run {
             fates: Vec::new(),
             outcome: Outcome::default(),
             traced,
+            call_ns: 0,
         };
         let mut entries = Vec::new();
         for (index, (body, routes, live)) in inputs.into_iter().enumerate() {
@@ -277,6 +283,11 @@ impl Run {
         self.begin_stage(stage.route, stage.plugin + 1, stage.depth, stage.done);
     }
 
+    /// How long the call took that is answered next; for the trace.
+    pub fn took(&mut self, ns: u64) {
+        self.call_ns = ns;
+    }
+
     /// The called plugin's verdicts, one for each message of the call, in order. A list of another
     /// length is a failure of the plugin.
     pub fn verdicts(&mut self, verdicts: Vec<Verdict>) {
@@ -329,6 +340,7 @@ impl Run {
             Verdict::To(_) => "to",
             Verdict::DeadLetter(_) => "dead-letter",
             Verdict::Reject(_) => "reject",
+            Verdict::Failed(_) => "failed",
         };
         if self.traced {
             let detail = self.detail(stage.route, &verdict);
@@ -367,6 +379,7 @@ impl Run {
                 let text = self.blame(stage, &reason);
                 self.fate(input, Fate::Refused, Code::PluginRejected, text);
             }
+            Verdict::Failed(failure) => self.fail_one(stage, item, &failure),
         }
     }
 
@@ -385,38 +398,31 @@ impl Run {
             self.stage = Some(stage);
             return;
         }
-        let plugin = self.table.routes()[stage.route as usize].through[stage.plugin];
-        let on_error = self.table.plugins()[plugin as usize].on_error;
-        let reason = format!("{}: {}", failure.kind, failure.text);
         for item in items {
-            match on_error {
-                OnError::DeadLetter => {
-                    self.dead_letter(&stage, item, &reason, failure.backtrace.as_deref())
-                }
-                OnError::Pass => {
-                    self.trace(
-                        item.input,
-                        stage.route,
-                        Some(stage.plugin),
-                        "failed, passed",
-                        reason.clone(),
-                    );
-                    stage.done.push(item);
-                }
-                OnError::Reject => {
-                    let text = self.blame(&stage, &reason);
-                    self.trace(
-                        item.input,
-                        stage.route,
-                        Some(stage.plugin),
-                        "failed, rejected",
-                        reason.clone(),
-                    );
-                    self.fate(item.input, Fate::Refused, Code::PluginFailed, text);
-                }
-            }
+            self.fail_one(&mut stage, item, &failure);
         }
         self.stage = Some(stage);
+    }
+
+    /// What `on_error` says of a message on which the plugin failed.
+    fn fail_one(&mut self, stage: &mut Stage, item: Item, failure: &Failure) {
+        let plugin = self.table.routes()[stage.route as usize].through[stage.plugin];
+        let reason = format!("{}: {}", failure.kind, failure.text);
+        let (route, at) = (stage.route, Some(stage.plugin));
+        match self.table.plugins()[plugin as usize].on_error {
+            OnError::DeadLetter => {
+                self.dead_letter(stage, item, &reason, failure.backtrace.as_deref())
+            }
+            OnError::Pass => {
+                self.trace(item.input, route, at, "failed, passed", reason);
+                stage.done.push(item);
+            }
+            OnError::Reject => {
+                let text = self.blame(stage, &reason);
+                self.trace(item.input, route, at, "failed, rejected", reason);
+                self.fate(item.input, Fate::Refused, Code::PluginFailed, text);
+            }
+        }
     }
 
     fn dead_letter(&mut self, stage: &Stage, item: Item, reason: &str, backtrace: Option<&str>) {
@@ -569,6 +575,7 @@ impl Run {
         match verdict {
             Verdict::Pass => String::new(),
             Verdict::Drop(text) | Verdict::DeadLetter(text) | Verdict::Reject(text) => text.clone(),
+            Verdict::Failed(failure) => failure.text.clone(),
             Verdict::Replace(body) => format!("{} bytes", body.len()),
             Verdict::Emit(bodies) => format!("{} messages", bodies.len()),
             Verdict::To(indexes) => {
@@ -598,12 +605,14 @@ impl Run {
             .map(|p| self.plugin_name(route, p))
             .filter(|name| !name.is_empty());
         let route = self.table.routes()[route as usize].name.clone();
+        let ns = if plugin.is_some() { self.call_ns } else { 0 };
         self.outcome.trace.push(Trace {
             input,
             route,
             plugin,
             verdict,
             detail,
+            ns,
         });
     }
 

@@ -114,8 +114,6 @@ pub struct RouteStat {
     /// Whether later routes are skipped for what it took.
     #[serde(rename = "final")]
     pub is_final: bool,
-    /// Messages that it took since the start.
-    pub messages: u64,
 }
 
 /// One connection.

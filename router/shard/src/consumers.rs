@@ -424,12 +424,13 @@ impl<V: Vfs> Shard<V> {
 
     /// Closes every consumer of a queue that goes away.
     pub(crate) fn close_consumers(&mut self, id: SlotId, code: Code, text: &str) {
-        let gone: Vec<ConsumerId> = self
+        let mut gone: Vec<ConsumerId> = self
             .consumers
             .iter()
             .filter(|(_, c)| c.slot == id)
             .map(|(consumer, _)| *consumer)
             .collect();
+        gone.sort_unstable();
         for consumer in gone {
             self.consumers.remove(&consumer);
             self.outputs.push(crate::Output::ConsumerClosed {

@@ -158,6 +158,9 @@ impl<V: Vfs> Shard<V> {
         named.group.lease(consumer, leased, room.deadline);
         slot.delivered += u64::from(count);
         self.counters.delivered += u64::from(count);
+        if run.attempt > 1 {
+            self.counters.redelivered += u64::from(count);
+        }
         let bytes = slab.bytes().len() as u64;
         if let Some(state) = self.consumers.get_mut(&consumer) {
             state.sent_messages += u64::from(count);
@@ -251,7 +254,7 @@ impl<V: Vfs> Shard<V> {
             .unwrap_or_default();
         let text = format!("queue '{queue}', offset {offset}: {error}");
         tracing::error!(queue, offset, %error, "messages cannot be read");
-        self.outputs.push(Output::Alarm { text });
+        self.outputs.push(Output::Alarm { queue, text });
         match error {
             ReadError::Damaged { end_offset, .. } => Found::Nothing { until: end_offset },
             _ => Found::Unreadable,

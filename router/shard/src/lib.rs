@@ -84,6 +84,8 @@ pub enum Output {
     },
     /// Something that a person must see.
     Alarm {
+        /// The queue that it is about.
+        queue: String,
         /// What, where, and what was done about it.
         text: String,
     },
@@ -121,10 +123,14 @@ pub struct Counters {
     pub groups: u64,
     /// Bytes committed, padding included.
     pub group_bytes: u64,
+    /// Messages appended to durable queues.
+    pub appended: u64,
     /// Slab bytes appended to durable queues.
     pub slab_bytes: u64,
     /// Messages delivered.
     pub delivered: u64,
+    /// Of those, deliveries that were not the first of their message.
+    pub redelivered: u64,
     /// Messages acked.
     pub acked: u64,
     /// Messages that went to the dead letters from consumers.
@@ -145,6 +151,11 @@ pub struct Shard<V: Vfs> {
     ready: BTreeSet<SlotId>,
     /// Queues whose groups moved since the last commit.
     moved: BTreeSet<SlotId>,
+    /// Queues whose journal lacks an entry: a snapshot must say it before the next commit counts
+    /// for them, and before anything of them is freed.
+    behind: BTreeSet<SlotId>,
+    /// Durable queues that were removed since the last commit.
+    removed: BTreeSet<Arc<str>>,
     timers: BTreeSet<(u64, SlotId)>,
     /// Publishes in the pending group, and queues that show their messages after it.
     waiting: Vec<(Ticket, Level)>,
@@ -152,6 +163,8 @@ pub struct Shard<V: Vfs> {
     leaving: Vec<ConsumerId>,
     /// When acks that nothing else syncs are due.
     acks_due: Option<u64>,
+    /// The wall clock at the last commit.
+    wall_ms: u64,
     cache: tail::Budget,
     counters: Counters,
     outputs: Vec<Output>,
@@ -215,12 +228,16 @@ impl<V: Vfs> Shard<V> {
     /// After an error nothing may be confirmed any more and the process must end, except after
     /// [`CommitError::NoSpace`]: then everything waits, and a later call may succeed.
     pub fn commit(&mut self, now: Now) -> Result<(), CommitError> {
+        self.wall_ms = now.wall_ms;
+        self.catch_up();
         self.trim_moved();
-        if self.log.pending_bytes() > 0 {
-            let committed = self.log.commit(now.wall_ms)?;
-            self.counters.groups += 1;
-            self.counters.group_bytes += committed.bytes;
+        self.write_group(now)?;
+        // A group that was full could not take them: now they have one of their own.
+        if !self.behind.is_empty() {
+            self.catch_up();
+            self.write_group(now)?;
         }
+        self.removed.clear();
         self.acks_due = None;
         for id in std::mem::take(&mut self.appended) {
             if let Some(slot) = self.slots.get_mut(&id) {
@@ -231,10 +248,24 @@ impl<V: Vfs> Shard<V> {
         for (ticket, level) in self.waiting.drain(..) {
             self.outputs.push(Output::Accepted { ticket, level });
         }
-        for consumer in self.leaving.drain(..) {
-            self.outputs.push(Output::Detached { consumer });
+        // What a consumer said may be among the entries that are still missing.
+        if self.behind.is_empty() {
+            for consumer in self.leaving.drain(..) {
+                self.outputs.push(Output::Detached { consumer });
+            }
         }
         self.deliver(now);
+        // What had to stay because nothing else held it is in the log now.
+        self.evict();
+        Ok(())
+    }
+
+    fn write_group(&mut self, now: Now) -> Result<(), CommitError> {
+        if self.log.pending_bytes() > 0 {
+            let committed = self.log.commit(now.wall_ms)?;
+            self.counters.groups += 1;
+            self.counters.group_bytes += committed.bytes;
+        }
         Ok(())
     }
 
@@ -252,31 +283,51 @@ impl<V: Vfs> Shard<V> {
         for incarnation in self.log.wants_snapshots() {
             let slot = self
                 .slots
-                .values_mut()
-                .find(|s| s.incarnation == Some(incarnation));
-            if let Some(slot) = slot
-                && self
-                    .log
-                    .append_snapshot(incarnation, &slot.queue.snapshot().encode())
-                    .is_ok()
-            {
-                slot.journal_behind = false;
+                .iter()
+                .find(|(_, s)| s.incarnation == Some(incarnation));
+            if let Some((id, _)) = slot {
+                self.write_snapshot(*id);
             }
+        }
+    }
+
+    /// Writes a queue's snapshot, if there is room; says whether its journal is complete.
+    fn write_snapshot(&mut self, id: SlotId) -> bool {
+        let Some(slot) = self.slots.get(&id) else {
+            return self.behind.remove(&id);
+        };
+        let Some(incarnation) = slot.incarnation else {
+            return true;
+        };
+        let snapshot = slot.queue.snapshot().encode();
+        let is_written = self.log.append_snapshot(incarnation, &snapshot).is_ok();
+        if is_written {
+            self.behind.remove(&id);
+        }
+        is_written
+    }
+
+    /// Writes the snapshots of queues whose journal lacks an entry.
+    fn catch_up(&mut self) {
+        for id in self.behind.clone() {
+            self.write_snapshot(id);
         }
     }
 
     /// Writes a queue's journal entry. Where the log has no room, the queue's next snapshot says
     /// it instead: the state in memory is what counts until then.
     fn journal(&mut self, id: SlotId, entry: &waypost_core::journal::Entry, now: Now) {
-        let Some(slot) = self.slots.get_mut(&id) else {
-            return;
-        };
-        let Some(incarnation) = slot.incarnation else {
+        let Some(incarnation) = self.incarnation_of(id) else {
             return;
         };
         if self.log.append_state(incarnation, &entry.encode()).is_err() {
-            slot.journal_behind = true;
+            self.behind.insert(id);
         }
+        self.acks_wait(now);
+    }
+
+    /// Something was journaled that nobody waits for: it is synced soon.
+    fn acks_wait(&mut self, now: Now) {
         self.acks_due
             .get_or_insert(now.mono_ms + self.options.ack_sync_ms);
     }
@@ -284,32 +335,33 @@ impl<V: Vfs> Shard<V> {
     /// Lets go of what no group needs any more.
     fn trim_moved(&mut self) {
         for id in std::mem::take(&mut self.moved) {
-            let Some(slot) = self.slots.get_mut(&id) else {
-                continue;
-            };
-            if let Some(incarnation) = slot.incarnation.filter(|_| slot.journal_behind) {
-                let snapshot = slot.queue.snapshot().encode();
-                match self.log.append_snapshot(incarnation, &snapshot) {
-                    Ok(()) => slot.journal_behind = false,
-                    // An ack that is not in the log must not free what it acks.
-                    Err(_) => {
-                        self.moved.insert(id);
-                        continue;
-                    }
-                }
+            // An ack that is not in the log must not free what it acks.
+            if self.behind.contains(&id) {
+                self.moved.insert(id);
+            } else if let Some(slot) = self.slots.get_mut(&id) {
+                slot.queue.raise_first();
+                self.let_go(id);
             }
-            if !slot.queue.raise_first() {
-                continue;
-            }
-            let first = slot.queue.first();
-            if let Some(incarnation) = slot.incarnation
-                && let Err(error) = self.log.trim(incarnation, first)
-            {
-                tracing::warn!(queue = slot.queue.name(), %error, "space is not given back yet");
-            }
-            let freed = slot.tail.trim(first, &mut self.cache);
-            slot.queue.freed(freed);
         }
+    }
+
+    /// Gives back what lies below a queue's first offset, in memory and in the log; what the log
+    /// does not take now is told again before the next commit.
+    fn let_go(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        let first = slot.queue.first();
+        if let Some(incarnation) = slot.incarnation
+            && slot.trimmed < first
+        {
+            match self.log.trim(incarnation, first) {
+                Ok(()) => slot.trimmed = first,
+                Err(_) => drop(self.moved.insert(id)),
+            }
+        }
+        let freed = slot.tail.trim(first, &mut self.cache);
+        slot.queue.freed(freed);
     }
 
     fn set_timer(&mut self, id: SlotId) {

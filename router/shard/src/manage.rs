@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use waypost_core::queue::{Durability, Queue, Settings};
-use waypost_log::{Incarnation, QueueError, Vfs};
+use waypost_log::{CommitError, Incarnation, QueueError, Vfs};
 use waypost_wire::Code;
 
 use crate::deliver::Found;
@@ -30,6 +30,9 @@ pub enum ManageError {
     /// The log could not do it.
     #[error(transparent)]
     Log(#[from] QueueError),
+    /// The removal of the queue that had this name could not be made durable.
+    #[error("the removal of the queue that had this name is not durable: {0}")]
+    Commit(#[from] CommitError),
 }
 
 impl ManageError {
@@ -39,7 +42,7 @@ impl ManageError {
             ManageError::NoQueue(_) => Code::NotFound,
             ManageError::Exists(_) | ManageError::Durability(_) => Code::Exists,
             ManageError::Needed(_) => Code::Forbidden,
-            ManageError::Log(_) => Code::Internal,
+            ManageError::Log(_) | ManageError::Commit(_) => Code::Internal,
         }
     }
 }
@@ -118,6 +121,10 @@ impl<V: Vfs> Shard<V> {
         }
         let is_durable = settings.durability == Durability::Sync;
         if is_durable {
+            // After a crash there must not be two of one name.
+            if self.removed.remove(name) {
+                self.log.commit(self.wall_ms)?;
+            }
             self.log
                 .create_queue(incarnation, name, &encode_settings(&settings))?;
         }
@@ -170,6 +177,7 @@ impl<V: Vfs> Shard<V> {
             .ok_or_else(|| ManageError::NoQueue(name.into()))?;
         if let Some(incarnation) = self.incarnation_of(id) {
             self.log.remove_queue(incarnation)?;
+            self.removed.insert(name.into());
         }
         self.close_consumers(id, Code::Gone, &format!("queue '{name}' was removed"));
         self.names.remove(name);
@@ -192,16 +200,8 @@ impl<V: Vfs> Shard<V> {
             return Ok(0);
         };
         let (entry, gone) = slot.queue.purge();
-        let first = slot.queue.first();
         self.journal(id, &entry, now);
         if let Some(slot) = self.slots.get_mut(&id) {
-            if let Some(incarnation) = slot.incarnation
-                && let Err(error) = self.log.trim(incarnation, first)
-            {
-                tracing::warn!(queue = name, %error, "space is not given back yet");
-            }
-            let freed = slot.tail.trim(first, &mut self.cache);
-            slot.queue.freed(freed);
             slot.members.values_mut().for_each(|m| m.read_ahead.clear());
         }
         self.moved.insert(id);

@@ -36,11 +36,14 @@ impl<V: Vfs> Shard<V> {
             consumers: HashMap::new(),
             ready: BTreeSet::new(),
             moved: BTreeSet::new(),
+            behind: BTreeSet::new(),
+            removed: BTreeSet::new(),
             timers: BTreeSet::new(),
             waiting: Vec::new(),
             appended: BTreeSet::new(),
             leaving: Vec::new(),
             acks_due: None,
+            wall_ms: 0,
             counters: Counters::default(),
             outputs: Vec::new(),
         };
@@ -102,7 +105,9 @@ impl<V: Vfs> Shard<V> {
             slot.tail.mark(end, bytes);
         }
         slot.queue.set_bytes(slot.tail.marked_bytes());
-        self.add_slot(slot);
+        let id = self.add_slot(slot);
+        // The crash may have come between an ack and what it frees.
+        self.moved.insert(id);
     }
 
     pub(crate) fn add_slot(&mut self, slot: Slot) -> crate::SlotId {

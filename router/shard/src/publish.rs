@@ -159,7 +159,7 @@ impl<V: Vfs> Shard<V> {
                     now,
                     &part.slab,
                     &mut self.cache,
-                    &mut self.counters.slab_bytes,
+                    &mut self.counters,
                 );
                 self.appended.insert(*id);
             }
@@ -174,7 +174,7 @@ impl<V: Vfs> Shard<V> {
         now: Now,
         slab: &Slab,
         cache: &mut crate::tail::Budget,
-        slab_bytes: &mut u64,
+        counters: &mut crate::Counters,
     ) {
         let (count, bytes) = (u64::from(slab.count()), slab.bytes().len() as u64);
         let first_offset = slot.queue.append(count, bytes);
@@ -182,11 +182,13 @@ impl<V: Vfs> Shard<V> {
         slot.published += count;
         if slot.incarnation.is_some() {
             cache.note(id, first_offset);
-            *slab_bytes += bytes;
+            counters.appended += count;
+            counters.slab_bytes += bytes;
         }
     }
 
-    fn evict(&mut self) {
+    /// Drops recent messages over the budget, the oldest first.
+    pub(crate) fn evict(&mut self) {
         while let Some((id, first_offset)) = self.cache.over() {
             if let Some(slot) = self.slots.get_mut(&id) {
                 // What is not committed can only be read from here.

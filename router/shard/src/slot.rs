@@ -1,6 +1,6 @@
 //! A queue with everything that belongs to it in this shard.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use waypost_core::group::ConsumerId;
@@ -40,9 +40,10 @@ pub(crate) struct Slot {
     /// None for a memory queue, which the log does not know.
     pub incarnation: Option<Incarnation>,
     pub tail: Tail,
-    pub members: HashMap<String, Members>,
-    /// The journal lacks an entry; a snapshot must be written before anything is freed.
-    pub journal_behind: bool,
+    /// By name: groups are served in the same order each time.
+    pub members: BTreeMap<String, Members>,
+    /// The log was told that offsets below are not needed.
+    pub trimmed: u64,
     pub timer: Option<u64>,
     /// Who named it: `config`, `network` or `node`.
     pub source: &'static str,
@@ -57,8 +58,8 @@ impl Slot {
             tail: Tail::new(incarnation.is_none()),
             queue,
             incarnation,
-            members: HashMap::new(),
-            journal_behind: false,
+            members: BTreeMap::new(),
+            trimmed: 0,
             timer: None,
             source,
             published: 0,

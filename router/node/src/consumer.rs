@@ -1,0 +1,174 @@
+//! A consumer's stream: deliveries down, credit and acks up. Each direction has its own task, so
+//! that a consumer that does not read can still ack.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use quinn::SendStream;
+use waypost_core::group::ConsumerId;
+use waypost_shard::{Attach, Start};
+use waypost_wire::control::{self, OpenConsumer, Opened};
+use waypost_wire::data::ConsumerFrame;
+use waypost_wire::{Code, FrameType};
+
+use crate::connection::Conn;
+use crate::mailbox::Mailbox;
+use crate::shard_thread::{Command, ConsumerEvent, ShardHandle};
+use crate::stream_io::{FrameReader, Outgoing, StreamError, end_well};
+
+/// The shard is told of written bytes in steps of this size.
+const WRITTEN_STEP: u64 = 256 << 10;
+/// The longest name of a group.
+const NAME_BYTES_MAX: usize = 128;
+
+pub(crate) async fn serve(
+    conn: &Arc<Conn>,
+    open: OpenConsumer,
+    send: &mut SendStream,
+    reader: &mut FrameReader,
+) -> Result<(), StreamError> {
+    check(conn, &open)?;
+    let shard = &conn.node.shard;
+    let consumer = conn.node.next_consumer.fetch_add(1, Relaxed);
+    let mailbox = Arc::new(Mailbox::default());
+    let start = match open.start() {
+        control::Start::Beginning => Start::Beginning,
+        control::Start::End => Start::End,
+        control::Start::Offset => Start::Offset(open.start_offset),
+    };
+    let attach = Attach {
+        consumer,
+        queue: open.queue.as_str().into(),
+        group: open.group.clone(),
+        start,
+        ack_deadline_ms: Some(open.ack_deadline_ms).filter(|ms| *ms > 0),
+    };
+    let attached = shard
+        .ask(|reply| Command::Attach {
+            attach,
+            mailbox: mailbox.clone(),
+            reply,
+        })
+        .await;
+    // From here on the shard knows the consumer, however this ends.
+    let _leave = Leave {
+        shard: shard.clone(),
+        consumer,
+    };
+    let ack_deadline_ms = match attached {
+        Some(Ok(ms)) => ms,
+        Some(Err(error)) => return Err(StreamError::Refused(error.code(), error.to_string())),
+        None => {
+            return Err(StreamError::Refused(
+                Code::Draining,
+                "the node stops".to_owned(),
+            ));
+        }
+    };
+    let opened = Opened {
+        ack_deadline_ms,
+        group: open.group,
+        ..Opened::default()
+    };
+    send.write_all(&control::bytes_of(FrameType::Opened, &opened))
+        .await?;
+
+    {
+        let read = read_frames(shard, consumer, reader);
+        let write = write_deliveries(shard, consumer, &mailbox, send);
+        tokio::pin!(read, write);
+        tokio::select! {
+            // At the client's end the shard is told, and answers through the mailbox.
+            result = &mut read => {
+                result?;
+                shard.send(Command::Detach { consumer });
+                write.await?;
+            }
+            result = &mut write => result?,
+        }
+    }
+    end_well(send).await
+}
+
+struct Leave {
+    shard: ShardHandle,
+    consumer: ConsumerId,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        // A second time says nothing new.
+        self.shard.send(Command::Detach {
+            consumer: self.consumer,
+        });
+    }
+}
+
+async fn read_frames(
+    shard: &ShardHandle,
+    consumer: ConsumerId,
+    reader: &mut FrameReader,
+) -> Result<(), StreamError> {
+    while let Some(frame) = reader.next().await? {
+        let frame = ConsumerFrame::parse(&frame)?;
+        shard.send(Command::Frame { consumer, frame });
+    }
+    Ok(())
+}
+
+/// Writes until the shard says that the consumer is detached.
+async fn write_deliveries(
+    shard: &ShardHandle,
+    consumer: ConsumerId,
+    mailbox: &Mailbox<ConsumerEvent>,
+    send: &mut SendStream,
+) -> Result<(), StreamError> {
+    let mut events = Vec::new();
+    let mut out = Outgoing::default();
+    let mut written = 0;
+    loop {
+        mailbox.take(&mut events).await;
+        let mut end = None;
+        for event in events.drain(..) {
+            match event {
+                ConsumerEvent::Deliver(deliver) => {
+                    deliver.put_head(out.buffer());
+                    out.push(deliver.slab.bytes());
+                    written += deliver.slab.bytes().len() as u64;
+                }
+                ConsumerEvent::Closed(code, text) => {
+                    end = Some(Err(StreamError::Refused(code, text)))
+                }
+                ConsumerEvent::Detached => end = end.or(Some(Ok(()))),
+            }
+        }
+        out.write(send).await?;
+        if written >= WRITTEN_STEP {
+            shard.send(Command::Written {
+                consumer,
+                bytes: std::mem::take(&mut written),
+            });
+        }
+        if let Some(end) = end {
+            return end;
+        }
+    }
+}
+
+fn check(conn: &Conn, open: &OpenConsumer) -> Result<(), StreamError> {
+    if let Err(denied) = conn.principal.permissions.may_consume(&open.queue) {
+        return Err(StreamError::Refused(denied.code(), denied.to_string()));
+    }
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if open.group.is_empty()
+        || open.group.len() > NAME_BYTES_MAX
+        || !open.group.chars().all(is_allowed)
+    {
+        let text = format!(
+            "group '{}': 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9, '.', '_' and '-' expected",
+            open.group
+        );
+        return Err(StreamError::Refused(Code::Invalid, text));
+    }
+    Ok(())
+}

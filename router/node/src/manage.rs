@@ -1,0 +1,300 @@
+//! Management requests: one stream each, authorised one by one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use quinn::SendStream;
+use waypost_shard::{GroupView, ManageError, QueueView, from_message, to_message};
+use waypost_wire::control::{
+    self, Done, Explain, ExplainStep, Explained, GroupState, Manage, ManageRequest, Managed,
+    ManagedResponse, NodeState, Peeked, PeekedMessage, PluginListed, PluginState, QueueAdd,
+    QueueListed, QueuePeek, QueueState,
+};
+use waypost_wire::{Code, FrameType, RecordRef, record};
+
+use crate::config;
+use crate::connection::Conn;
+use crate::shard_thread::Command;
+use crate::stream_io::StreamError;
+
+/// Messages that one peek shows at most.
+const PEEK_MAX: u32 = 1000;
+
+pub(crate) async fn serve(
+    conn: &Arc<Conn>,
+    manage: Manage,
+    send: &mut SendStream,
+) -> Result<(), StreamError> {
+    let request = manage.request.ok_or_else(|| {
+        StreamError::Refused(
+            Code::Unsupported,
+            "MANAGE names no request that this version knows".to_owned(),
+        )
+    })?;
+    let response = Managed {
+        response: Some(answer(conn, request).await?),
+    };
+    send.write_all(&control::bytes_of(FrameType::Managed, &response))
+        .await?;
+    let _ = send.finish();
+    Ok(())
+}
+
+async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedResponse, StreamError> {
+    use config::Manage::{Queues, Read};
+    let need = |part| {
+        let allowed = conn.principal.permissions.may_manage(part);
+        allowed.map_err(|denied| StreamError::Refused(denied.code(), denied.to_string()))
+    };
+    let node = &conn.node;
+    Ok(match request {
+        ManageRequest::QueueList(_) => {
+            need(Read)?;
+            let views = ask(conn, |reply| Command::QueueList { reply }).await?;
+            let queues = views.into_iter().map(queue_state).collect();
+            ManagedResponse::QueueList(QueueListed { queues })
+        }
+        ManageRequest::QueueAdd(add) => {
+            need(Queues)?;
+            queue_add(conn, add).await?
+        }
+        ManageRequest::QueueInfo(info) => {
+            need(Read)?;
+            let view = ask(conn, |reply| Command::QueueInfo {
+                name: info.queue,
+                reply,
+            })
+            .await?;
+            ManagedResponse::QueueInfo(queue_state(view))
+        }
+        ManageRequest::QueuePeek(peek) => {
+            need(Read)?;
+            queue_peek(conn, peek).await?
+        }
+        ManageRequest::QueuePurge(purge) => {
+            need(Queues)?;
+            let count = ask(conn, |reply| Command::QueuePurge {
+                name: purge.queue,
+                reply,
+            })
+            .await?;
+            ManagedResponse::Done(Done { count })
+        }
+        ManageRequest::QueueRemove(remove) => {
+            need(Queues)?;
+            node.check_not_configured(&remove.queue)?;
+            let count = ask(conn, |reply| Command::QueueRemove {
+                name: remove.queue,
+                reply,
+            })
+            .await?;
+            refresh_routes(conn).await?;
+            ManagedResponse::Done(Done { count })
+        }
+        ManageRequest::PluginList(_) => {
+            need(Read)?;
+            ManagedResponse::PluginList(PluginListed {
+                plugins: plugins(conn),
+            })
+        }
+        ManageRequest::NodeInfo(_) => {
+            need(Read)?;
+            ManagedResponse::NodeInfo(node_state(conn).await?)
+        }
+        ManageRequest::Explain(explain) => {
+            need(Read)?;
+            ManagedResponse::Explain(explained(conn, explain).await?)
+        }
+    })
+}
+
+async fn ask<T>(
+    conn: &Conn,
+    make: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, ManageError>>) -> Command,
+) -> Result<T, StreamError> {
+    match conn.node.shard.ask(make).await {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(error)) => Err(StreamError::Refused(error.code(), error.to_string())),
+        None => Err(StreamError::Refused(
+            Code::Draining,
+            "the node stops".to_owned(),
+        )),
+    }
+}
+
+async fn queue_add(conn: &Arc<Conn>, add: QueueAdd) -> Result<ManagedResponse, StreamError> {
+    let node = &conn.node;
+    let invalid = |text: String| StreamError::Refused(Code::Invalid, text);
+    if !config::names::is_name(&add.queue) {
+        let text = format!(
+            "queue '{}': 1 to 128 of a-z, A-Z, 0-9, '.', '_' and '-' expected",
+            add.queue
+        );
+        return Err(invalid(text));
+    }
+    node.check_not_configured(&add.queue)?;
+    let settings = from_message(&add.settings.unwrap_or_default(), node.limits.queue_bytes)
+        .map_err(|error| invalid(format!("queue '{}': {error}", add.queue)))?;
+    ask(conn, |reply| Command::QueueAdd {
+        name: add.queue,
+        settings,
+        reply,
+    })
+    .await?;
+    refresh_routes(conn).await?;
+    Ok(ManagedResponse::Done(Done { count: 0 }))
+}
+
+/// Queues may bring routes of their own.
+async fn refresh_routes(conn: &Arc<Conn>) -> Result<(), StreamError> {
+    let _turn = conn.node.route_turn.lock().await;
+    let views = ask(conn, |reply| Command::QueueList { reply }).await?;
+    conn.node
+        .routing
+        .set_queue_routes(views.into_iter().map(|q| (q.name, q.settings.from)));
+    Ok(())
+}
+
+async fn queue_peek(conn: &Arc<Conn>, peek: QueuePeek) -> Result<ManagedResponse, StreamError> {
+    let (name, from, count) = (peek.queue, peek.from_offset, peek.count.clamp(1, PEEK_MAX));
+    let (found, next_offset) = ask(conn, |reply| Command::QueuePeek {
+        name,
+        from,
+        count,
+        reply,
+    })
+    .await?;
+    let messages = found
+        .into_iter()
+        .map(|m| PeekedMessage {
+            offset: m.offset,
+            receive_time_ms: m.receive_time_ms,
+            record: m.body,
+        })
+        .collect();
+    Ok(ManagedResponse::QueuePeek(Peeked {
+        messages,
+        next_offset,
+    }))
+}
+
+pub(crate) fn queue_state(view: QueueView) -> QueueState {
+    QueueState {
+        settings: Some(to_message(&view.settings)),
+        first_offset: view.first_offset,
+        next_offset: view.next_offset,
+        messages: view.messages,
+        bytes: view.bytes,
+        groups: view.groups.into_iter().map(group_state).collect(),
+        source: view.source.to_owned(),
+        incarnation: view.incarnation.map(|i| i.hex()).unwrap_or_default(),
+        published: view.published,
+        delivered: view.delivered,
+        acked: view.acked,
+        name: view.name,
+    }
+}
+
+fn group_state(group: GroupView) -> GroupState {
+    GroupState {
+        name: group.name,
+        acked_below: group.acked_below,
+        next_offset: group.next_offset,
+        pending: group.pending,
+        in_flight: group.in_flight,
+        consumers: group.consumers,
+        redelivered: group.redelivered,
+    }
+}
+
+fn plugins(conn: &Conn) -> Vec<PluginState> {
+    let routing = conn.node.routing.load();
+    let state = |plugin: &Arc<crate::routing::NamedPlugin>| PluginState {
+        name: plugin.name.to_string(),
+        role: plugin.role.name().to_owned(),
+        digest: plugin.digest.clone(),
+        source: plugin.source.clone(),
+        bytes: plugin.bytes,
+        calls: plugin.stats.calls.load(Relaxed),
+        messages: plugin.stats.messages.load(Relaxed),
+        failures: plugin.stats.failures.load(Relaxed),
+        busy_ns: plugin.stats.busy_ns.load(Relaxed),
+        instances: plugin.stats.instances.load(Relaxed) as u32,
+        status: "ready".to_owned(),
+    };
+    routing.plugins.iter().map(state).collect()
+}
+
+async fn node_state(conn: &Arc<Conn>) -> Result<NodeState, StreamError> {
+    let node = &conn.node;
+    let queues = ask(conn, |reply| Command::QueueList { reply }).await?.len() as u32;
+    let routing = node.routing.load();
+    Ok(NodeState {
+        name: node.name.clone(),
+        server: format!("waypost/{}", env!("CARGO_PKG_VERSION")),
+        uptime_ms: node.clock.mono_ms(),
+        connections: node.metrics.clients.connections.get() as u32,
+        queues,
+        plugins: routing.plugins.len() as u32,
+        routes: routing.table.routes().len() as u32,
+        data_dir: node.data_dir.display().to_string(),
+        alarms: node
+            .alarms
+            .list()
+            .into_iter()
+            .map(|a| format!("{}: {}", a.subject, a.text))
+            .collect(),
+    })
+}
+
+async fn explained(conn: &Arc<Conn>, explain: Explain) -> Result<Explained, StreamError> {
+    let node = &conn.node;
+    let bad =
+        |error: record::RecordError| StreamError::Refused(error.code(), format!("record: {error}"));
+    record::verify(&explain.record).map_err(bad)?;
+    let body: Bytes = explain.record;
+    let topic = RecordRef::parse(&body).map_err(bad)?.topic().to_owned();
+    if let Err(denied) = conn.principal.permissions.may_publish(&topic) {
+        return Err(StreamError::Refused(denied.code(), denied.to_string()));
+    }
+    let live = node.hub.matching(&topic).len();
+    let outcome = crate::workers::explain(&node.workers, node.routing.load(), body, live > 0).await;
+    let outcome =
+        outcome.map_err(|_| StreamError::Refused(Code::Draining, "the node stops".to_owned()))?;
+    let steps = outcome
+        .trace
+        .into_iter()
+        .map(|t| ExplainStep {
+            route: t.route.to_string(),
+            plugin: t.plugin.map(|p| p.to_string()).unwrap_or_default(),
+            verdict: t.verdict.to_owned(),
+            detail: t.detail,
+            ns: t.ns,
+        })
+        .collect();
+    let mut destinations: Vec<String> = outcome
+        .queues
+        .iter()
+        .map(|(queue, outputs)| format!("queue:{queue} ({})", outputs.len()))
+        .collect();
+    if live > 0 {
+        destinations.push(format!("live subscribers ({live})"));
+    }
+    destinations.extend(
+        outcome
+            .dead
+            .iter()
+            .map(|dead| format!("queue:dead-letter, {}", dead.reason)),
+    );
+    destinations.extend(
+        outcome
+            .exceptions
+            .into_iter()
+            .map(|(_, kind, _, text)| format!("{}: {text}", kind.as_str())),
+    );
+    Ok(Explained {
+        steps,
+        destinations,
+    })
+}

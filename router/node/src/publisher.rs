@@ -1,0 +1,482 @@
+//! A publisher's stream: batches in, confirms out.
+//!
+//! Batches go straight to the shard where no plugin stands between, and through a plugin worker
+//! otherwise; while one is with the worker, later ones go there too, so that they leave in the
+//! order in which they came. The publisher's own task keeps what is outstanding and confirms it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use quinn::SendStream;
+use waypost_core::pipeline::Outcome;
+use waypost_core::session::{BatchId, PublisherSession};
+use waypost_shard::Part;
+use waypost_wire::control::{self, OpenPublisher, Opened};
+use waypost_wire::data::{Exception, ExceptionKind, Level, Publish};
+use waypost_wire::slab::SlabBuilder;
+use waypost_wire::{Code, Frame, FrameType, RecordRef, Slab};
+
+use crate::admission::{self, Admitted, Gather, PlanOf, Plans};
+use crate::clock::wall_ms;
+use crate::connection::Conn;
+use crate::live::Subscriber;
+use crate::mailbox::Mailbox;
+use crate::routing::Routing;
+use crate::shard_thread::{Command, PublishReply, Settled};
+use crate::stream_io::{FrameReader, Outgoing, StreamError, end_well};
+use crate::workers::{Input, Work};
+
+enum Event {
+    Settled(Settled),
+    Routed(BatchId, Outcome),
+}
+
+struct Events(Mailbox<Event>);
+
+impl PublishReply for Events {
+    fn settled(&self, settled: Settled) {
+        self.0.push(Event::Settled(settled));
+    }
+}
+
+/// A batch that is not settled.
+struct Pending {
+    first_sequence: u64,
+    count: u32,
+    exceptions: Vec<Exception>,
+    /// The level, unless a queue that it reaches gives a weaker one.
+    level: Level,
+    /// For live subscribers, once the queues have accepted.
+    live: Vec<(Arc<Subscriber>, Slab)>,
+    /// What the plugins need to be told about, while they have it.
+    routed: Option<Admitted>,
+}
+
+struct Publisher<'a> {
+    conn: &'a Arc<Conn>,
+    session: PublisherSession,
+    plans: Plans,
+    events: Arc<Events>,
+    pending: HashMap<BatchId, Pending>,
+    /// Batches that are with a plugin worker.
+    routing_out: usize,
+    /// Subscribers that are full because of this publisher.
+    pressed: Vec<Arc<Subscriber>>,
+}
+
+pub(crate) async fn serve(
+    conn: &Arc<Conn>,
+    open: OpenPublisher,
+    send: &mut SendStream,
+    reader: &mut FrameReader,
+) -> Result<(), StreamError> {
+    let limits = &conn.node.limits;
+    let window = match open.window_messages {
+        0 => limits.window_messages,
+        wanted => wanted.min(limits.window_messages),
+    };
+    let mut publisher = Publisher {
+        conn,
+        session: PublisherSession::new(window, limits.window_bytes),
+        plans: Plans::default(),
+        events: Arc::new(Events(Mailbox::default())),
+        pending: HashMap::new(),
+        routing_out: 0,
+        pressed: Vec::new(),
+    };
+    let (window_sequence, window_bytes) = publisher.session.window();
+    let opened = Opened {
+        window_sequence,
+        window_bytes,
+        ..Opened::default()
+    };
+    send.write_all(&control::bytes_of(FrameType::Opened, &opened))
+        .await?;
+    publisher.run(send, reader).await?;
+    end_well(send).await
+}
+
+impl Publisher<'_> {
+    async fn run(
+        &mut self,
+        send: &mut SendStream,
+        reader: &mut FrameReader,
+    ) -> Result<(), StreamError> {
+        let events = self.events.clone();
+        let mut taken = Vec::new();
+        let mut out = Outgoing::default();
+        let mut is_open = true;
+        while is_open || self.session.outstanding() > 0 {
+            let mut failure = None;
+            tokio::select! {
+                biased;
+                () = events.0.take(&mut taken) => {
+                    for event in taken.drain(..) {
+                        self.on_event(event);
+                    }
+                }
+                filled = reader.fill(), if is_open => {
+                    is_open = filled?;
+                    failure = self.read(reader).err();
+                }
+            }
+            self.relieve().await;
+            if let Some(confirm) = self.session.poll_confirm() {
+                confirm.put(out.buffer());
+                out.write(send).await?;
+            }
+            if let Some(error) = failure {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes every batch that has arrived.
+    fn read(&mut self, reader: &mut FrameReader) -> Result<(), StreamError> {
+        while let Some(frame) = reader.buffered()? {
+            if frame.kind != FrameType::Publish {
+                return Err(frame.unexpected("PUBLISH").into());
+            }
+            self.on_batch(&frame)?;
+        }
+        Ok(())
+    }
+
+    fn on_batch(&mut self, frame: &Frame) -> Result<(), StreamError> {
+        let Publish {
+            first_sequence,
+            slab,
+        } = Publish::parse(frame)?;
+        let bytes = slab.bytes().len() as u64;
+        let id = self
+            .session
+            .on_batch(first_sequence, slab.count(), bytes)
+            .map_err(|error| {
+                StreamError::Refused(
+                    error.code(),
+                    format!("{error}, in the frame at stream offset {}", frame.offset),
+                )
+            })?;
+        let metrics = &self.conn.node.metrics.publish;
+        metrics.messages.add(u64::from(slab.count()));
+        metrics.bytes.add(bytes);
+        let routing = self.plans.refresh(self.conn);
+        let mut admitted = admission::admit(self.conn, &mut self.plans, &routing, frame, slab)?;
+        let refused = std::mem::take(&mut admitted.refused);
+        let pending = Pending {
+            first_sequence,
+            count: admitted.slab.count(),
+            exceptions: admission::refusals(first_sequence, refused),
+            level: Level::Stored,
+            live: Vec::new(),
+            routed: None,
+        };
+        if self.routing_out > 0 || needs_pipeline(&admitted) {
+            self.send_to_worker(id, pending, admitted, routing);
+        } else {
+            self.send_direct(id, pending, &admitted);
+        }
+        Ok(())
+    }
+
+    fn send_to_worker(
+        &mut self,
+        id: BatchId,
+        mut pending: Pending,
+        admitted: Admitted,
+        routing: Arc<Routing>,
+    ) {
+        let mut left_out = pending
+            .exceptions
+            .iter()
+            .map(|e| e.sequence - pending.first_sequence)
+            .peekable();
+        let none: Arc<[u16]> = Arc::new([]);
+        let input = |index: u32| match left_out.next_if_eq(&u64::from(index)) {
+            // Already refused: it takes no route, and that is not to be reported again.
+            Some(_) => Input {
+                routes: none.clone(),
+                is_live: true,
+            },
+            None => {
+                let plan = admitted.plans.get(index as usize);
+                Input {
+                    routes: plan.routes.clone(),
+                    is_live: !plan.live.is_empty(),
+                }
+            }
+        };
+        let inputs = (0..admitted.slab.count()).map(input).collect();
+        let events = self.events.clone();
+        let work = Work {
+            routing,
+            slab: admitted.slab.clone(),
+            inputs,
+            traced: false,
+            receive_time_ms: wall_ms(),
+            done: Box::new(move |outcome| events.0.push(Event::Routed(id, outcome))),
+        };
+        pending.routed = Some(admitted);
+        self.pending.insert(id, pending);
+        self.routing_out += 1;
+        self.conn.node.workers.send(self.conn.id, work);
+    }
+
+    /// No plugin stands between.
+    fn send_direct(&mut self, id: BatchId, mut pending: Pending, admitted: &Admitted) {
+        let mut parts = Vec::new();
+        match &admitted.plans {
+            PlanOf::All(plan) if pending.exceptions.is_empty() => {
+                let queues = plan.direct.iter().flatten();
+                parts.extend(queues.map(|queue| Part {
+                    queue: queue.clone(),
+                    slab: admitted.slab.clone(),
+                }));
+                pending
+                    .live
+                    .extend(plan.live.iter().map(|s| (s.clone(), admitted.slab.clone())));
+                if parts.is_empty() {
+                    pending.level = Level::Received;
+                }
+                if parts.is_empty() && plan.live.is_empty() {
+                    pending.except_all(plan.nowhere());
+                }
+            }
+            _ => self.gather_direct(&mut pending, admitted, &mut parts),
+        }
+        self.commit(id, pending, parts);
+    }
+
+    fn gather_direct(&self, pending: &mut Pending, admitted: &Admitted, parts: &mut Vec<Part>) {
+        let mut queues: Vec<(Arc<str>, Gather)> = Vec::new();
+        let mut own = Vec::new();
+        let mut refused = pending.exceptions.iter().map(|e| e.sequence).peekable();
+        for index in 0..admitted.slab.count() {
+            let sequence = pending.first_sequence + u64::from(index);
+            if refused.next_if_eq(&sequence).is_some() {
+                continue;
+            }
+            let plan = admitted.plans.get(index as usize);
+            let direct = plan.direct.as_deref().unwrap_or_default();
+            for queue in direct {
+                slot(&mut queues, |q| q == queue, || queue.clone()).take(index);
+            }
+            if direct.is_empty() && plan.live.is_empty() {
+                let (kind, code, text) = plan.nowhere();
+                own.push(Exception {
+                    sequence,
+                    kind,
+                    code,
+                    text: text.to_owned(),
+                });
+            } else if direct.is_empty() {
+                pending.level = Level::Received;
+            }
+        }
+        parts.extend(queues.into_iter().map(|(queue, g)| Part {
+            queue,
+            slab: g.finish(&admitted.slab),
+        }));
+        pending.live = gather_live(pending, admitted);
+        pending.exceptions.append(&mut own);
+        pending.exceptions.sort_unstable_by_key(|e| e.sequence);
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Settled(Settled { ticket, result }) => {
+                let Some(mut pending) = self.pending.remove(&ticket) else {
+                    return;
+                };
+                match result {
+                    Ok(level) => pending.level = pending.level.min(level),
+                    Err((code, text)) => {
+                        pending.live.clear();
+                        pending.refuse_all(code, &text);
+                    }
+                }
+                self.settle(ticket, pending);
+            }
+            Event::Routed(id, outcome) => self.on_outcome(id, outcome),
+        }
+    }
+
+    /// The plugins are done with a batch.
+    fn on_outcome(&mut self, id: BatchId, outcome: Outcome) {
+        self.routing_out -= 1;
+        let Some(mut pending) = self.pending.remove(&id) else {
+            return;
+        };
+        let Some(admitted) = pending.routed.take() else {
+            return;
+        };
+        let mut stored = vec![false; pending.count as usize];
+        pending
+            .exceptions
+            .extend(outcome.exceptions_from(pending.first_sequence));
+        pending.exceptions.sort_unstable_by_key(|e| e.sequence);
+        pending.live = gather_live(&pending, &admitted);
+        let mut parts = Vec::new();
+        for (queue, outputs) in outcome.queues {
+            let mut slab = SlabBuilder::new();
+            for output in &outputs {
+                stored[output.input as usize] = true;
+                slab.push(&output.body);
+            }
+            parts.push(Part {
+                queue,
+                slab: slab.finish(),
+            });
+        }
+        if !outcome.dead.is_empty() {
+            let mut slab = SlabBuilder::new();
+            outcome.dead.iter().for_each(|dead| slab.push(&dead.body));
+            parts.push(Part {
+                queue: waypost_core::DEAD_LETTER.into(),
+                slab: slab.finish(),
+            });
+        }
+        pending
+            .exceptions
+            .iter()
+            .for_each(|e| stored[(e.sequence - pending.first_sequence) as usize] = true);
+        if stored.contains(&false) {
+            pending.level = Level::Received;
+        }
+        let routing = self.plans.refresh(self.conn);
+        for output in &outcome.live {
+            let Ok(record) = RecordRef::parse(&output.body) else {
+                continue;
+            };
+            let plan = self.plans.get(self.conn, &routing, record.topic());
+            let mut slab = SlabBuilder::new();
+            slab.push(&output.body);
+            let slab = slab.finish();
+            pending
+                .live
+                .extend(plan.live.iter().map(|s| (s.clone(), slab.clone())));
+        }
+        self.commit(id, pending, parts);
+    }
+
+    /// Everything that a batch causes is known: into the queues with it, all or nothing.
+    fn commit(&mut self, id: BatchId, pending: Pending, parts: Vec<Part>) {
+        if parts.is_empty() {
+            return self.settle(id, pending);
+        }
+        self.pending.insert(id, pending);
+        let reply = self.events.clone();
+        self.conn.node.shard.send(Command::Publish {
+            ticket: id,
+            parts,
+            reply,
+        });
+    }
+
+    fn settle(&mut self, id: BatchId, pending: Pending) {
+        let now = wall_ms();
+        for (subscriber, slab) in pending.live {
+            let (_, is_full) = subscriber.push(now, slab);
+            if is_full {
+                self.pressed.push(subscriber);
+            }
+        }
+        let metrics = &self.conn.node.metrics.publish;
+        for exception in &pending.exceptions {
+            match exception.kind {
+                ExceptionKind::Dropped => metrics.dropped.add(1),
+                ExceptionKind::DeadLettered => metrics.dead_lettered.add(1),
+                ExceptionKind::Unroutable => metrics.unroutable.add(1),
+                ExceptionKind::Refused => metrics.refused.add(1),
+            }
+        }
+        self.session.settle(id, pending.level, pending.exceptions);
+    }
+
+    /// Waits for subscribers that this publisher has filled, for as long as they are given.
+    async fn relieve(&mut self) {
+        let patience =
+            std::time::Duration::from_millis(self.conn.node.limits.subscriber_patience_ms);
+        for subscriber in std::mem::take(&mut self.pressed) {
+            subscriber.relief(patience).await;
+        }
+    }
+}
+
+impl Pending {
+    fn except_all(&mut self, (kind, code, text): (ExceptionKind, Code, &'static str)) {
+        let sequences = self.first_sequence..self.first_sequence + u64::from(self.count);
+        let exception = |sequence| Exception {
+            sequence,
+            kind,
+            code,
+            text: text.to_owned(),
+        };
+        self.exceptions = sequences.map(exception).collect();
+    }
+
+    /// The queues took nothing of the batch: whatever was to be said of a message, unless it was
+    /// refused before, this comes instead.
+    fn refuse_all(&mut self, code: Code, text: &str) {
+        self.exceptions.retain(|e| e.kind == ExceptionKind::Refused);
+        let mut refused = std::mem::take(&mut self.exceptions).into_iter().peekable();
+        for sequence in self.first_sequence..self.first_sequence + u64::from(self.count) {
+            let before = refused.next_if(|e| e.sequence == sequence);
+            self.exceptions.push(before.unwrap_or_else(|| Exception {
+                sequence,
+                kind: ExceptionKind::Refused,
+                code,
+                text: text.to_owned(),
+            }));
+        }
+    }
+}
+
+fn needs_pipeline(admitted: &Admitted) -> bool {
+    match &admitted.plans {
+        PlanOf::All(plan) => plan.direct.is_none(),
+        PlanOf::Each(plans) => plans.iter().any(|plan| plan.direct.is_none()),
+    }
+}
+
+/// What the live subscribers of the messages' own topics get: all but what was refused.
+fn gather_live(pending: &Pending, admitted: &Admitted) -> Vec<(Arc<Subscriber>, Slab)> {
+    let mut refused = pending
+        .exceptions
+        .iter()
+        .filter(|e| e.kind == ExceptionKind::Refused)
+        .map(|e| e.sequence - pending.first_sequence)
+        .peekable();
+    let mut found: Vec<(Arc<Subscriber>, Gather)> = Vec::new();
+    for index in 0..admitted.slab.count() {
+        if refused.next_if_eq(&u64::from(index)).is_some() {
+            continue;
+        }
+        for subscriber in &admitted.plans.get(index as usize).live {
+            slot(
+                &mut found,
+                |s| Arc::ptr_eq(s, subscriber),
+                || subscriber.clone(),
+            )
+            .take(index);
+        }
+    }
+    found
+        .into_iter()
+        .map(|(subscriber, gather)| (subscriber, gather.finish(&admitted.slab)))
+        .collect()
+}
+
+/// The entry of a short list, made where it is missing.
+fn slot<K>(
+    list: &mut Vec<(K, Gather)>,
+    is: impl Fn(&K) -> bool,
+    make: impl Fn() -> K,
+) -> &mut Gather {
+    let index = list.iter().position(|(key, _)| is(key)).unwrap_or_else(|| {
+        list.push((make(), Gather::default()));
+        list.len() - 1
+    });
+    &mut list[index].1
+}

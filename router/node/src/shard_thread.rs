@@ -1,0 +1,559 @@
+//! The shard's thread: takes what connections ask for, commits, and hands out what follows.
+//!
+//! A group forms by itself: whatever arrived while the last one was being synced goes on together,
+//! and no timer delays a lone message. The log's long work (moving, recycling) runs on a thread of
+//! its own beside it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use waypost_core::group::ConsumerId;
+use waypost_core::queue::Settings;
+use waypost_log::{CommitError, Incarnation, Job, JobDone, JobError, RealVfs};
+use waypost_shard::{
+    Attach, Counters, ManageError, Output, Part, Peeked, PublishError, QueueView, Shard, Ticket,
+};
+use waypost_wire::Code;
+use waypost_wire::data::{ConsumerFrame, Deliver, Level};
+
+use crate::alarms::{AlarmKind, Alarms};
+use crate::clock::{Clock, wall_ms};
+use crate::mailbox::{Inbox, Mailbox};
+use crate::metrics::Metrics;
+
+/// Bytes of publishes that are taken into one group at most; what is left waits for the next.
+const GROUP_BYTES: u64 = 1 << 20;
+/// An idle log proves its last group after this time.
+const IDLE_SYNC: Duration = Duration::from_millis(200);
+/// How often it is asked which queues must write a snapshot, which looks at every queue.
+const SNAPSHOT_CHECK_MS: u64 = 50;
+/// How long a job that failed for want of space waits.
+const JOB_RETRY: Duration = Duration::from_millis(500);
+
+/// What became of a publish.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub ticket: Ticket,
+    pub result: Result<Level, (Code, String)>,
+}
+
+/// Where a publisher's outcomes go.
+pub(crate) trait PublishReply: Send + Sync {
+    fn settled(&self, settled: Settled);
+}
+
+/// For a consumer's stream.
+#[derive(Debug)]
+pub(crate) enum ConsumerEvent {
+    Deliver(Deliver),
+    Closed(Code, String),
+    Detached,
+}
+
+type Reply<T> = tokio::sync::oneshot::Sender<Result<T, ManageError>>;
+
+/// What others ask of the shard.
+pub(crate) enum Command {
+    Publish {
+        ticket: Ticket,
+        parts: Vec<Part>,
+        reply: Arc<dyn PublishReply>,
+    },
+    Attach {
+        attach: Attach,
+        mailbox: Arc<Mailbox<ConsumerEvent>>,
+        reply: Reply<u64>,
+    },
+    Frame {
+        consumer: ConsumerId,
+        frame: ConsumerFrame,
+    },
+    Written {
+        consumer: ConsumerId,
+        bytes: u64,
+    },
+    Detach {
+        consumer: ConsumerId,
+    },
+    QueueAdd {
+        name: String,
+        settings: Settings,
+        reply: Reply<QueueView>,
+    },
+    QueueRemove {
+        name: String,
+        reply: Reply<u64>,
+    },
+    QueuePurge {
+        name: String,
+        reply: Reply<u64>,
+    },
+    QueueInfo {
+        name: String,
+        reply: Reply<QueueView>,
+    },
+    QueueList {
+        reply: Reply<Vec<QueueView>>,
+    },
+    QueuePeek {
+        name: String,
+        from: u64,
+        count: u32,
+        reply: Reply<(Vec<Peeked>, u64)>,
+    },
+    /// Commit what is there, then end.
+    Stop,
+}
+
+/// Sends commands to the shard.
+#[derive(Clone)]
+pub(crate) struct ShardHandle {
+    inbox: Arc<Inbox<Command>>,
+    /// Publishers are refused: the disk is nearly full.
+    pub disk_full: Arc<AtomicBool>,
+}
+
+impl ShardHandle {
+    pub fn send(&self, command: Command) {
+        self.inbox.push(command);
+    }
+
+    /// Asks and waits. `None` when the shard has ended.
+    pub async fn ask<T>(
+        &self,
+        make: impl FnOnce(Reply<T>) -> Command,
+    ) -> Option<Result<T, ManageError>> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.send(make(reply));
+        answer.await.ok()
+    }
+}
+
+struct Thread {
+    shard: Shard<RealVfs>,
+    clock: Clock,
+    alarms: Arc<Alarms>,
+    metrics: Arc<Metrics>,
+    counted: Counters,
+    disk_full: Arc<AtomicBool>,
+    publishers: HashMap<Ticket, (Ticket, Arc<dyn PublishReply>)>,
+    consumers: HashMap<ConsumerId, Arc<Mailbox<ConsumerEvent>>>,
+    next_ticket: Ticket,
+    jobs: mpsc::Sender<Job<RealVfs>>,
+    jobs_done: mpsc::Receiver<JobDone<RealVfs>>,
+    is_job_out: bool,
+    job_not_before: u64,
+    last_work: u64,
+    is_proven: bool,
+    snapshots_not_before: u64,
+}
+
+/// Starts the shard's thread. `fatal` is called when nothing can be confirmed any more.
+pub(crate) fn start(
+    shard: Shard<RealVfs>,
+    clock: Clock,
+    alarms: Arc<Alarms>,
+    metrics: Arc<Metrics>,
+    fatal: impl FnOnce(String) + Send + 'static,
+) -> std::io::Result<(ShardHandle, std::thread::JoinHandle<()>)> {
+    let inbox = Arc::new(Inbox::default());
+    let disk_full = Arc::new(AtomicBool::new(false));
+    let handle = ShardHandle {
+        inbox: inbox.clone(),
+        disk_full: disk_full.clone(),
+    };
+    let (jobs, jobs_in) = mpsc::channel::<Job<RealVfs>>();
+    let (done, jobs_done) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("waypost-log-jobs".into())
+        .spawn(move || {
+            while let Ok(job) = jobs_in.recv() {
+                if done.send(job.run(&RealVfs)).is_err() {
+                    return;
+                }
+            }
+        })?;
+    let mut thread = Thread {
+        shard,
+        clock,
+        alarms,
+        metrics,
+        counted: Counters::default(),
+        disk_full,
+        publishers: HashMap::new(),
+        consumers: HashMap::new(),
+        next_ticket: 1,
+        jobs,
+        jobs_done,
+        is_job_out: false,
+        job_not_before: 0,
+        last_work: 0,
+        // Not yet: so that the first turn comes by itself and prepares files.
+        is_proven: false,
+        snapshots_not_before: 0,
+    };
+    let join = std::thread::Builder::new()
+        .name("waypost-shard-0".into())
+        .spawn(move || {
+            if let Err(error) = thread.run(&inbox) {
+                fatal(error.to_string());
+            }
+        })?;
+    Ok((handle, join))
+}
+
+impl Thread {
+    fn run(&mut self, inbox: &Inbox<Command>) -> Result<(), CommitError> {
+        let mut commands = Vec::new();
+        loop {
+            inbox.take(&mut commands, self.patience());
+            let now = self.clock.now();
+            if !commands.is_empty() {
+                self.last_work = now.mono_ms;
+            }
+            let mut stop = false;
+            let mut group_bytes = 0;
+            for command in commands.drain(..) {
+                stop |= matches!(command, Command::Stop);
+                group_bytes += self.handle(command)?;
+                if group_bytes >= GROUP_BYTES {
+                    group_bytes = 0;
+                    self.commit()?;
+                }
+            }
+            self.shard.on_time(now);
+            if self.shard.wants_commit(now) || stop {
+                self.commit()?;
+            } else {
+                self.shard.deliver(now);
+            }
+            self.dispatch();
+            self.run_jobs()?;
+            self.prove_when_idle(now.mono_ms)?;
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long to wait for commands.
+    fn patience(&self) -> Option<Duration> {
+        let now = self.clock.mono_ms();
+        let timeout = self.shard.next_timeout().map(|at| at.saturating_sub(now));
+        let idle = (!self.is_proven).then_some(IDLE_SYNC.as_millis() as u64);
+        let job = self.is_job_out.then_some(20);
+        let retry = (self.job_not_before > now).then(|| self.job_not_before - now);
+        let ms = [timeout, idle, job, retry].into_iter().flatten().min()?;
+        Some(Duration::from_millis(ms.max(1)))
+    }
+
+    /// Gives the slab bytes that the command added to the pending group.
+    fn handle(&mut self, command: Command) -> Result<u64, CommitError> {
+        let now = self.clock.now();
+        match command {
+            Command::Publish {
+                ticket,
+                parts,
+                reply,
+            } => return self.publish(ticket, parts, reply),
+            Command::Attach {
+                attach,
+                mailbox,
+                reply,
+            } => {
+                let consumer = attach.consumer;
+                let attached = self.shard.attach(now, attach);
+                if attached.is_ok() {
+                    self.consumers.insert(consumer, mailbox);
+                }
+                let _ = reply.send(attached);
+            }
+            Command::Frame { consumer, frame } => self.shard.consumer_frame(now, consumer, frame),
+            Command::Written { consumer, bytes } => self.shard.written(consumer, bytes),
+            Command::Detach { consumer } => self.shard.detach(now, consumer),
+            Command::QueueAdd {
+                name,
+                settings,
+                reply,
+            } => {
+                let added = self
+                    .shard
+                    .ensure_queue(&name, settings, new_incarnation(), "network")
+                    .and_then(|()| self.shard.queue(&name));
+                let _ = reply.send(added);
+            }
+            Command::QueueRemove { name, reply } => {
+                let removed = self.shard.remove_queue(&name);
+                self.commit()?;
+                let _ = reply.send(removed);
+            }
+            Command::QueuePurge { name, reply } => {
+                let purged = self.shard.purge_queue(now, &name);
+                self.commit()?;
+                let _ = reply.send(purged);
+            }
+            Command::QueueInfo { name, reply } => drop(reply.send(self.shard.queue(&name))),
+            Command::QueueList { reply } => drop(reply.send(Ok(self.shard.queues()))),
+            Command::QueuePeek {
+                name,
+                from,
+                count,
+                reply,
+            } => {
+                let _ = reply.send(self.shard.peek(&name, from, count));
+            }
+            Command::Stop => {}
+        }
+        Ok(0)
+    }
+
+    fn publish(
+        &mut self,
+        outer: Ticket,
+        parts: Vec<Part>,
+        reply: Arc<dyn PublishReply>,
+    ) -> Result<u64, CommitError> {
+        let refuse = |code, text| {
+            reply.settled(Settled {
+                ticket: outer,
+                result: Err((code, text)),
+            })
+        };
+        if self.disk_full.load(Relaxed) {
+            refuse(
+                Code::DiskFull,
+                "the disk is nearly full; publish again later".to_owned(),
+            );
+            return Ok(0);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let bytes = parts
+            .iter()
+            .map(|part| part.slab.bytes().len() as u64)
+            .sum();
+        let mut result = self.shard.publish(self.clock.now(), ticket, &parts);
+        if let Err(PublishError::NoRoom(_)) = result {
+            self.make_room()?;
+            result = self.shard.publish(self.clock.now(), ticket, &parts);
+        }
+        match result {
+            Ok(()) => drop(self.publishers.insert(ticket, (outer, reply))),
+            Err(error) => refuse(error.code(), error.to_string()),
+        }
+        Ok(bytes)
+    }
+
+    /// The log is full: commits, then does its work here and now until there is room.
+    fn make_room(&mut self) -> Result<(), CommitError> {
+        self.commit()?;
+        for _ in 0..64 {
+            if self.shard.log_mut().has_room_for(GROUP_BYTES) {
+                return Ok(());
+            }
+            self.shard.write_snapshots();
+            self.commit()?;
+            let done = if self.is_job_out {
+                self.jobs_done.recv().ok()
+            } else {
+                self.shard.log_mut().next_job().map(|job| job.run(&RealVfs))
+            };
+            let Some(done) = done else { return Ok(()) };
+            if !self.finish_job(done)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), CommitError> {
+        let before = std::time::Instant::now();
+        match self.shard.commit(self.clock.now()) {
+            Ok(()) => self.count_commit(before.elapsed()),
+            Err(CommitError::NoSpace(error)) => {
+                self.alarms.raise(
+                    AlarmKind::DiskFull,
+                    "log",
+                    format!("the log cannot grow: {error}; publishers wait"),
+                    wall_ms(),
+                );
+                self.job_not_before = self.clock.mono_ms() + JOB_RETRY.as_millis() as u64;
+            }
+            Err(error) => return Err(error),
+        }
+        self.is_proven = false;
+        self.dispatch();
+        Ok(())
+    }
+
+    fn count_commit(&mut self, took: Duration) {
+        let counters = self.shard.counters();
+        let before = std::mem::replace(&mut self.counted, counters);
+        if counters.groups > before.groups {
+            let messages = counters.appended - before.appended;
+            self.metrics
+                .wal
+                .committed(messages, counters.group_bytes - before.group_bytes, took);
+        }
+        self.metrics
+            .deliver
+            .delivered
+            .add(counters.delivered - before.delivered);
+        self.metrics
+            .deliver
+            .acked
+            .add(counters.acked - before.acked);
+        self.metrics
+            .deliver
+            .redelivered
+            .add(counters.redelivered - before.redelivered);
+        self.metrics
+            .publish
+            .dead_lettered
+            .add(counters.dead_lettered - before.dead_lettered);
+        self.metrics
+            .cache_bytes
+            .set(self.shard.cached_bytes() as u64);
+    }
+
+    /// Hands out what the shard says.
+    fn dispatch(&mut self) {
+        for output in self.shard.take_outputs() {
+            match output {
+                Output::Accepted { ticket, level } => {
+                    if let Some((ticket, reply)) = self.publishers.remove(&ticket) {
+                        reply.settled(Settled {
+                            ticket,
+                            result: Ok(level),
+                        });
+                    }
+                }
+                Output::Deliver { consumer, deliver } => {
+                    if let Some(mailbox) = self.consumers.get(&consumer) {
+                        mailbox.push(ConsumerEvent::Deliver(deliver));
+                    }
+                }
+                Output::ConsumerClosed {
+                    consumer,
+                    code,
+                    text,
+                } => {
+                    if let Some(mailbox) = self.consumers.remove(&consumer) {
+                        mailbox.push(ConsumerEvent::Closed(code, text));
+                    }
+                }
+                Output::Detached { consumer } => {
+                    if let Some(mailbox) = self.consumers.remove(&consumer) {
+                        mailbox.push(ConsumerEvent::Detached);
+                    }
+                }
+                Output::Alarm { queue, text } => {
+                    self.alarms
+                        .raise(AlarmKind::QuarantinedData, &queue, text, wall_ms());
+                }
+            }
+        }
+    }
+
+    fn run_jobs(&mut self) -> Result<(), CommitError> {
+        while let Ok(done) = self.jobs_done.try_recv() {
+            self.finish_job(done)?;
+        }
+        if self.is_job_out || self.clock.mono_ms() < self.job_not_before {
+            return Ok(());
+        }
+        if let Some(job) = self.shard.log_mut().next_job() {
+            self.is_job_out = self.jobs.send(job).is_ok();
+            return Ok(());
+        }
+        let now = self.clock.mono_ms();
+        if now >= self.snapshots_not_before {
+            self.snapshots_not_before = now + SNAPSHOT_CHECK_MS;
+            self.shard.write_snapshots();
+        }
+        Ok(())
+    }
+
+    /// Says whether the job did its work.
+    fn finish_job(&mut self, done: JobDone<RealVfs>) -> Result<bool, CommitError> {
+        self.is_job_out = false;
+        match self.shard.log_mut().finish_job(done) {
+            Ok(report) => {
+                tracing::debug!(kind = report.kind, "log job done");
+                for damage in report.damage {
+                    let text = format!("{damage:?}");
+                    self.alarms
+                        .raise(AlarmKind::QuarantinedData, "log", text, wall_ms());
+                }
+                self.alarms.clear(AlarmKind::DiskFull, "log");
+                Ok(true)
+            }
+            Err(JobError::Poisoned(why)) => Err(CommitError::Poisoned(why)),
+            Err(error) => {
+                self.alarms.raise(
+                    AlarmKind::DiskFull,
+                    "log",
+                    format!("the log's work cannot go on: {error}"),
+                    wall_ms(),
+                );
+                self.job_not_before = self.clock.mono_ms() + JOB_RETRY.as_millis() as u64;
+                Ok(false)
+            }
+        }
+    }
+
+    fn prove_when_idle(&mut self, now: u64) -> Result<(), CommitError> {
+        let is_idle = now.saturating_sub(self.last_work) >= IDLE_SYNC.as_millis() as u64;
+        if self.is_proven || !is_idle || self.shard.log_mut().pending_bytes() > 0 {
+            return Ok(());
+        }
+        self.is_proven = true;
+        match self.shard.log_mut().idle_sync(self.clock.now().wall_ms) {
+            Ok(()) | Err(CommitError::NoSpace(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A queue's identity: random, never 0.
+pub(crate) fn new_incarnation() -> Incarnation {
+    let random = crate::random_u64() | 1;
+    match Incarnation::new(random) {
+        Some(incarnation) => incarnation,
+        None => unreachable!("an odd number is not 0"),
+    }
+}
+
+/// Watches the free space below `path`, once a second, until the node stops.
+pub(crate) fn watch_disk(
+    path: std::path::PathBuf,
+    reserve: u64,
+    shard: &ShardHandle,
+    alarms: &Arc<Alarms>,
+) -> impl Future<Output = ()> + use<> {
+    let (disk_full, alarms) = (shard.disk_full.clone(), alarms.clone());
+    async move {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tick.tick().await;
+            let Ok(stat) = rustix::fs::statvfs(&path) else {
+                continue;
+            };
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            let is_full = free < reserve;
+            if is_full != disk_full.swap(is_full, Relaxed) {
+                match is_full {
+                    true => alarms.raise(
+                        AlarmKind::DiskFull,
+                        "disk",
+                        format!("{free} bytes free, {reserve} are kept in reserve: publishers are refused"),
+                        wall_ms(),
+                    ),
+                    false => alarms.clear(AlarmKind::DiskFull, "disk"),
+                }
+            }
+        }
+    }
+}

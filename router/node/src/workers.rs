@@ -1,0 +1,302 @@
+//! Plugin workers: threads that own instances and run batches through them.
+//!
+//! A publisher's batches always go to the same worker, so that they leave in the order in which
+//! they came. What a guest does takes this thread's time and no other's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use bytes::Bytes;
+use waypost_core::limits::Limits;
+use waypost_core::pipeline::{Failure, Item, Outcome, Run, Step, Verdict};
+use waypost_core::route::{PluginIndex, RouteIndex};
+use waypost_host::{CallErrorKind, Instance, MessageRef};
+use waypost_wire::{Message, RecordRef, Slab};
+
+use crate::clock::wall_ms;
+use crate::mailbox::Inbox;
+use crate::routing::Routing;
+
+/// A batch for a worker.
+pub(crate) struct Work {
+    pub routing: Arc<Routing>,
+    pub slab: Slab,
+    /// For each record: its routes, whether it has live subscribers, whether it is left out
+    /// because it was refused before.
+    pub inputs: Vec<Input>,
+    pub traced: bool,
+    pub receive_time_ms: u64,
+    pub done: Box<dyn FnOnce(Outcome) + Send>,
+}
+
+/// How a record enters the pipeline.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    pub routes: Arc<[RouteIndex]>,
+    pub is_live: bool,
+}
+
+enum Task {
+    Work(Work),
+    Stop,
+}
+
+/// The workers.
+pub(crate) struct Workers {
+    inboxes: Vec<Arc<Inbox<Task>>>,
+}
+
+impl Workers {
+    /// Starts `count` workers.
+    pub fn start(
+        count: usize,
+        limits: &Limits,
+    ) -> std::io::Result<(Workers, Vec<std::thread::JoinHandle<()>>)> {
+        let mut inboxes = Vec::new();
+        let mut joins = Vec::new();
+        for index in 0..count.max(1) {
+            let inbox = Arc::new(Inbox::default());
+            inboxes.push(inbox.clone());
+            let mut worker = Worker {
+                limits: limits.clone(),
+                version: 0,
+                instances: HashMap::new(),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("waypost-plugin-{index}"))
+                .stack_size(2 << 20)
+                .spawn(move || worker.run(&inbox))?;
+            joins.push(thread);
+        }
+        Ok((Workers { inboxes }, joins))
+    }
+
+    /// Gives work to the worker of `key`.
+    pub fn send(&self, key: u64, work: Work) {
+        let index = (key % self.inboxes.len() as u64) as usize;
+        self.inboxes[index].push(Task::Work(work));
+    }
+
+    /// Lets every worker finish what it has and end.
+    pub fn stop(&self) {
+        self.inboxes.iter().for_each(|inbox| inbox.push(Task::Stop));
+    }
+}
+
+struct Worker {
+    limits: Limits,
+    version: u64,
+    instances: HashMap<PluginIndex, Instance>,
+}
+
+impl Worker {
+    fn run(&mut self, inbox: &Inbox<Task>) {
+        let mut tasks = Vec::new();
+        loop {
+            inbox.take(&mut tasks, None);
+            for task in tasks.drain(..) {
+                match task {
+                    Task::Work(work) => self.work(work),
+                    Task::Stop => return,
+                }
+            }
+        }
+    }
+
+    fn work(&mut self, work: Work) {
+        if work.routing.version != self.version {
+            // Plugin indexes are the same while only queue routes change; instances may stay then.
+            self.version = work.routing.version;
+            self.instances
+                .retain(|index, _| (*index as usize) < work.routing.bound.len());
+        }
+        let inputs = work.slab.bodies().zip(&work.inputs).map(|(body, input)| {
+            let body: Bytes = body;
+            (body, &*input.routes, input.is_live)
+        });
+        let mut run = Run::new(
+            work.routing.table.clone(),
+            self.limits.clone(),
+            inputs,
+            work.traced,
+        );
+        loop {
+            let before = work.traced.then(Instant::now);
+            let answer = match run.step() {
+                Step::Done => break,
+                Step::Call { plugin, items, .. } => {
+                    self.call(&work.routing, plugin, items, work.receive_time_ms)
+                }
+            };
+            if let Some(before) = before {
+                run.took(before.elapsed().as_nanos() as u64);
+            }
+            match answer {
+                Answer::AllPassed => run.all_passed(),
+                Answer::Verdicts(verdicts) => run.verdicts(verdicts),
+                Answer::Failed(failure) => run.failed(failure),
+            }
+        }
+        (work.done)(run.finish());
+    }
+
+    fn call(
+        &mut self,
+        routing: &Routing,
+        index: PluginIndex,
+        items: &[Item],
+        received: u64,
+    ) -> Answer {
+        let Some(bound) = routing.bound.get(index as usize) else {
+            return Answer::failed("internal", "the plugin is not loaded".to_owned());
+        };
+        let instance = match self.instances.entry(index) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => match bound.plugin.instantiate() {
+                Ok(instance) => {
+                    bound.stats.instances.fetch_add(1, Relaxed);
+                    entry.insert(instance)
+                }
+                Err(error) => {
+                    bound.stats.failed(error.to_string());
+                    return Answer::failed("start", error.to_string());
+                }
+            },
+        };
+        let mut batch = Vec::with_capacity(items.len());
+        for item in items {
+            match RecordRef::parse(&item.body) {
+                Ok(record) => batch.push(MessageRef::new(record, received)),
+                Err(error) => return Answer::failed("record", error.to_string()),
+            }
+        }
+        let before = Instant::now();
+        let result = instance.call(&batch);
+        let stats = &bound.stats;
+        stats
+            .busy_ns
+            .fetch_add(before.elapsed().as_nanos() as u64, Relaxed);
+        stats.calls.fetch_add(1, Relaxed);
+        stats.messages.fetch_add(items.len() as u64, Relaxed);
+        match result {
+            Ok(verdicts) if verdicts.all_pass() => Answer::AllPassed,
+            Ok(verdicts) => {
+                let each = verdicts.into_iter().zip(&batch);
+                Answer::Verdicts(
+                    each.map(|(verdict, message)| translate(verdict, message))
+                        .collect(),
+                )
+            }
+            Err(error) => {
+                stats.failed(error.to_string());
+                if error.instance_lost {
+                    self.instances.remove(&index);
+                    stats.instances.fetch_sub(1, Relaxed);
+                }
+                let text = error.message.clone();
+                Answer::Failed(Failure {
+                    kind: kind(error.kind),
+                    text,
+                    backtrace: error.backtrace,
+                })
+            }
+        }
+    }
+}
+
+enum Answer {
+    AllPassed,
+    Verdicts(Vec<Verdict>),
+    Failed(Failure),
+}
+
+impl Answer {
+    fn failed(kind: &'static str, text: String) -> Answer {
+        Answer::Failed(Failure {
+            kind,
+            text,
+            backtrace: None,
+        })
+    }
+}
+
+fn kind(kind: CallErrorKind) -> &'static str {
+    match kind {
+        CallErrorKind::Trap => "trap",
+        CallErrorKind::Deadline => "deadline",
+        CallErrorKind::Memory => "memory",
+        CallErrorKind::Output => "output",
+        CallErrorKind::Invalid => "invalid",
+        CallErrorKind::Unavailable => "unavailable",
+        CallErrorKind::Internal => "internal",
+    }
+}
+
+/// A guest's verdict as the pipeline's.
+fn translate(verdict: waypost_host::Verdict, of: &MessageRef<'_>) -> Verdict {
+    use waypost_host::Verdict as Guest;
+    let text = |reason: Option<Box<str>>| reason.map(String::from).unwrap_or_default();
+    match verdict {
+        Guest::Pass => Verdict::Pass,
+        Guest::Drop(reason) => Verdict::Drop(text(reason)),
+        Guest::Edit(edit) => {
+            let mut message = of.record.to_message();
+            edit.apply(&mut message);
+            Verdict::Replace(message.to_body())
+        }
+        Guest::Emit(outgoing) => {
+            let emitted = outgoing
+                .into_iter()
+                .map(|out| inherit(out.into_message(), of).to_body());
+            Verdict::Emit(emitted.collect())
+        }
+        Guest::To(destinations) => Verdict::To(destinations.as_slice().to_vec()),
+        Guest::Reject(reason) => Verdict::Reject(text(reason)),
+        // Held back and tried again is not offered yet; the message is not lost meanwhile.
+        Guest::Retry { .. } => Verdict::DeadLetter("the plugin asked for a retry".to_owned()),
+        Guest::DeadLetter(reason) => Verdict::DeadLetter(text(reason)),
+        Guest::Violation(violation) => Verdict::Failed(Failure {
+            kind: "output",
+            text: violation.to_string(),
+            backtrace: None,
+        }),
+    }
+}
+
+/// What a message that a plugin made takes over from the one that it was made from.
+fn inherit(mut made: Message, of: &MessageRef<'_>) -> Message {
+    let from = of.record.to_message();
+    made.namespace = from.namespace;
+    made.traceparent = from.traceparent;
+    made.correlation = from.correlation;
+    made.message_id = made.message_id.or(from.message_id);
+    made
+}
+
+/// Runs one message through the routes without effects; for `explain`.
+pub(crate) fn explain(
+    workers: &Workers,
+    routing: Arc<Routing>,
+    body: Bytes,
+    is_live: bool,
+) -> tokio::sync::oneshot::Receiver<Outcome> {
+    let (done, outcome) = tokio::sync::oneshot::channel();
+    let topic = RecordRef::parse(&body)
+        .map(|record| record.topic().to_owned())
+        .unwrap_or_default();
+    let routes: Arc<[RouteIndex]> = routing.table.matching(&topic).into();
+    let mut slab = waypost_wire::slab::SlabBuilder::new();
+    slab.push(&body);
+    let work = Work {
+        routing,
+        slab: slab.finish(),
+        inputs: vec![Input { routes, is_live }],
+        traced: true,
+        receive_time_ms: wall_ms(),
+        done: Box::new(move |outcome| drop(done.send(outcome))),
+    };
+    workers.send(0, work);
+    outcome
+}
