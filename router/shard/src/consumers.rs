@@ -4,19 +4,11 @@ use std::sync::Arc;
 
 use waypost_core::group::{Attempted, ConsumerId};
 use waypost_core::journal::Entry;
-use waypost_core::pipeline::with_reasons;
 use waypost_log::Vfs;
 use waypost_wire::Code;
 use waypost_wire::data::{ConsumerFrame, Range};
-use waypost_wire::slab::SlabBuilder;
 
-use crate::publish::Part;
 use crate::{ManageError, Now, Shard, SlotId};
-
-/// How long a message waits that should go to the dead letters and cannot, in ms.
-const DEAD_LETTER_RETRY_MS: u64 = 1000;
-/// Messages that are dead-lettered in one set; the rest waits for the next turn.
-const DEAD_LETTERS_AT_ONCE: u64 = 256;
 
 /// Where a group begins that is made by its first consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +76,8 @@ impl<V: Vfs> Shard<V> {
             .push(attach.consumer);
         if let Some(entry) = slot.queue.add_group(&attach.group, start) {
             self.journal(id, &entry, now);
+            // The only group of a queue may begin above what it holds.
+            self.moved.insert(id);
         }
         let consumer = Consumer {
             slot: id,
@@ -305,121 +299,6 @@ impl<V: Vfs> Shard<V> {
         );
         self.ready.insert(id);
         self.set_timer(id);
-    }
-
-    /// Moves messages that were taken from a consumer to the dead letters: their copies and the
-    /// ack of the originals in one set. What cannot be moved now waits and is tried again.
-    fn dead_letter(
-        &mut self,
-        now: Now,
-        id: SlotId,
-        group: &str,
-        taken: Vec<Attempted>,
-        reason: &str,
-    ) {
-        if taken.is_empty() {
-            return;
-        }
-        let is_dead_letter = self
-            .slots
-            .get(&id)
-            .is_some_and(|s| s.queue.name() == waypost_core::DEAD_LETTER);
-        let (mut now_moved, mut later) = (Vec::new(), Vec::new());
-        let mut room = DEAD_LETTERS_AT_ONCE;
-        for attempted in taken {
-            let count = attempted.range.count();
-            if count <= room {
-                room -= count;
-                now_moved.push(attempted);
-            } else {
-                later.push(attempted);
-            }
-        }
-        let copied = match is_dead_letter {
-            // A dead letter that is rejected is done with: there is no place behind it.
-            true => Ok(()),
-            false => self.copy_to_dead_letters(now, id, group, &now_moved, reason),
-        };
-        if let Err(error) = copied {
-            tracing::warn!(group, %error, "dead letters cannot be written yet");
-            later.append(&mut now_moved);
-        }
-        let Some(named) = self
-            .slots
-            .get_mut(&id)
-            .and_then(|s| s.queue.group_mut(group))
-        else {
-            return;
-        };
-        let group_id = named.id;
-        named.group.settle(&now_moved);
-        let due = Some(now.mono_ms + DEAD_LETTER_RETRY_MS);
-        let later: Vec<Attempted> = later
-            .into_iter()
-            .map(|a| Attempted {
-                attempt: a.attempt.saturating_sub(1),
-                ..a
-            })
-            .collect();
-        named.group.put_back(later, due);
-        if !now_moved.is_empty() {
-            let mut ranges: Vec<Range> = now_moved.iter().map(|a| a.range).collect();
-            ranges.sort_unstable();
-            self.counters.dead_lettered += ranges.iter().map(|r| r.count()).sum::<u64>();
-            self.moved.insert(id);
-            self.journal(
-                id,
-                &Entry::Acked {
-                    id: group_id,
-                    ranges,
-                },
-                now,
-            );
-        }
-        self.set_timer(id);
-    }
-
-    fn copy_to_dead_letters(
-        &mut self,
-        now: Now,
-        id: SlotId,
-        group: &str,
-        taken: &[Attempted],
-        reason: &str,
-    ) -> Result<(), crate::PublishError> {
-        let mut slab = SlabBuilder::new();
-        let queue = self
-            .slots
-            .get(&id)
-            .map(|s| s.queue.name().to_owned())
-            .unwrap_or_default();
-        for attempted in taken {
-            for offset in attempted.range.first..=attempted.range.last {
-                let Some(body) = self.body_at(id, offset) else {
-                    continue;
-                };
-                let attempts = attempted.attempt.to_string();
-                let place = offset.to_string();
-                slab.push(&with_reasons(
-                    &body,
-                    &[
-                        ("waypost-dead-reason", reason),
-                        ("waypost-dead-queue", &queue),
-                        ("waypost-dead-offset", &place),
-                        ("waypost-dead-group", group),
-                        ("waypost-dead-attempts", &attempts),
-                    ],
-                ));
-            }
-        }
-        if slab.is_empty() {
-            return Ok(());
-        }
-        let part = Part {
-            queue: waypost_core::DEAD_LETTER.into(),
-            slab: slab.finish(),
-        };
-        self.append_parts(now, &[part]).map(|_| ())
     }
 
     /// Closes every consumer of a queue that goes away.

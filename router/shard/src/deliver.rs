@@ -1,6 +1,5 @@
 //! Messages out of queues: to whoever has credit, in turn, from memory or from the log.
 
-use bytes::Bytes;
 use waypost_core::group::{Attempted, ConsumerId};
 use waypost_log::{ReadError, Vfs};
 use waypost_wire::Slab;
@@ -258,17 +257,6 @@ impl<V: Vfs> Shard<V> {
         match error {
             ReadError::Damaged { end_offset, .. } => Found::Nothing { until: end_offset },
             _ => Found::Unreadable,
-        }
-    }
-
-    /// One message's body.
-    pub(crate) fn body_at(&mut self, id: SlotId, offset: u64) -> Option<Bytes> {
-        match self.chunk_at(id, "", offset) {
-            Found::Chunk(chunk) => chunk
-                .slab
-                .bodies()
-                .nth((offset - chunk.first_offset) as usize),
-            _ => None,
         }
     }
 }

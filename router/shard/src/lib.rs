@@ -13,6 +13,7 @@
 //!   bytes by [`Options::consumer_bytes_max`], everything else by ranges.
 
 mod consumers;
+mod dead;
 mod deliver;
 mod manage;
 mod open;

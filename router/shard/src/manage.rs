@@ -122,8 +122,9 @@ impl<V: Vfs> Shard<V> {
         let is_durable = settings.durability == Durability::Sync;
         if is_durable {
             // After a crash there must not be two of one name.
-            if self.removed.remove(name) {
+            if self.removed.contains(name) {
                 self.log.commit(self.wall_ms)?;
+                self.removed.remove(name);
             }
             self.log
                 .create_queue(incarnation, name, &encode_settings(&settings))?;
@@ -204,7 +205,10 @@ impl<V: Vfs> Shard<V> {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.members.values_mut().for_each(|m| m.read_ahead.clear());
         }
-        self.moved.insert(id);
+        match self.behind.contains(&id) {
+            true => drop(self.moved.insert(id)),
+            false => self.let_go(id),
+        }
         Ok(gone)
     }
 

@@ -1,5 +1,6 @@
 //! Repeats one run of the simulator, or runs many.
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
@@ -38,8 +39,17 @@ struct Args {
     trace: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match repeat(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn repeat(args: &Args) -> anyhow::Result<()> {
     let seed = match args.seed {
         Some(seed) => seed,
         None => getrandom::u64().map_err(|e| anyhow::anyhow!("no randomness: {e}"))? >> 16,

@@ -18,7 +18,11 @@ pub fn check(ticket: u64, waiting: Option<Waiting>, is_stored: bool) -> Result<W
         format!(
             "publish {ticket} is accepted as {}, its queues are {}",
             if is_stored { "stored" } else { "received" },
-            if waiting.is_durable { "all durable" } else { "not all durable" },
+            if waiting.is_durable {
+                "all durable"
+            } else {
+                "not all durable"
+            },
         )
     })?;
     Ok(waiting)

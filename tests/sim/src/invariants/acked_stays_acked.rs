@@ -15,7 +15,11 @@ pub fn check(progress: &Progress, offset: u64) -> Result<(), Violation> {
     Violation::unless(may_come, "acked_stays_acked", || {
         format!(
             "offset {offset} was acked ({}) and comes again",
-            if progress.is_end_synced { "synced" } else { "not synced, and no crash came" },
+            if progress.is_end_synced {
+                "synced"
+            } else {
+                "not synced, and no crash came"
+            },
         )
     })
 }

@@ -12,17 +12,23 @@ pub fn given(queue: &QueueModel, offset: u64, content: &Content) -> Result<(), V
         return Ok(());
     };
     let same = |e: &&crate::model::Entry| {
-        e.content.tag().is_some_and(|t| t.publisher == tag.publisher)
+        e.content
+            .tag()
+            .is_some_and(|t| t.publisher == tag.publisher)
     };
     // The last few are enough: each was checked against those before it.
     let before = queue.entries.values().rev().take(64).find(same);
     let before = before.and_then(|e| e.content.tag());
-    Violation::unless(before.is_none_or(|b| b.sequence < tag.sequence), NAME, || {
-        format!(
-            "queue '{}', offset {offset}: {tag:?} stands after {before:?}",
-            queue.name
-        )
-    })
+    Violation::unless(
+        before.is_none_or(|b| b.sequence < tag.sequence),
+        NAME,
+        || {
+            format!(
+                "queue '{}', offset {offset}: {tag:?} stands after {before:?}",
+                queue.name
+            )
+        },
+    )
 }
 
 /// What is left of the unconfirmed after a crash, in order of offsets.

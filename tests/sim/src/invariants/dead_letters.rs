@@ -9,17 +9,16 @@ use crate::message::{DeadLetter, Place, Tag};
 const NAME: &str = "dead_letters";
 
 /// A dead letter is seen.
-pub fn justified(
-    letter: &DeadLetter,
-    spent: &BTreeSet<(Place, Tag)>,
-) -> Result<(), Violation> {
+pub fn justified(letter: &DeadLetter, spent: &BTreeSet<(Place, Tag)>) -> Result<(), Violation> {
     let fact = (letter.place.clone(), letter.tag);
     Violation::unless(spent.contains(&fact), NAME, || {
         format!("{letter:?} was neither rejected nor out of attempts")
     })?;
-    Violation::unless(!letter.reason.is_empty() && letter.attempts > 0, NAME, || {
-        format!("{letter:?} does not say why")
-    })
+    Violation::unless(
+        !letter.reason.is_empty() && letter.attempts > 0,
+        NAME,
+        || format!("{letter:?} does not say why"),
+    )
 }
 
 /// An original is delivered.

@@ -36,7 +36,11 @@ impl Violation {
         }
     }
 
-    fn unless(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Result<(), Violation> {
+    fn unless(
+        holds: bool,
+        invariant: &'static str,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), Violation> {
         match holds {
             true => Ok(()),
             false => Err(Violation::new(invariant, what())),

@@ -38,7 +38,10 @@ pub fn recovered(
         .range(first..)
         .find(|(offset, e)| e.is_confirmed && !readable.contains(offset));
     Violation::unless(lost.is_none(), NAME, || {
-        format!("queue '{}': confirmed, and gone after a crash: {lost:?}", queue.name)
+        format!(
+            "queue '{}': confirmed, and gone after a crash: {lost:?}",
+            queue.name
+        )
     })
 }
 

@@ -8,7 +8,12 @@ use crate::invariants::Violation;
 const NAME: &str = "space_returns";
 
 /// What is left on disk; `files_low` is the low-water mark in files.
-pub fn check(used: SpaceUsed, files_low: u64, queue_dirs: usize, queues: usize) -> Result<(), Violation> {
+pub fn check(
+    used: SpaceUsed,
+    files_low: u64,
+    queue_dirs: usize,
+    queues: usize,
+) -> Result<(), Violation> {
     Violation::unless(used.segment_bytes == 0, NAME, || {
         format!("segments are left although every message was acked: {used:?}")
     })?;

@@ -159,6 +159,14 @@ impl GroupModel {
         false
     }
 
+    /// Nobody holds or waits for what lies below.
+    pub(super) fn let_go_of_flights(&mut self, below: u64) {
+        for (_, progress) in self.progress.range_mut(..below) {
+            progress.flight = None;
+            progress.due = None;
+        }
+    }
+
     pub(super) fn committed(&mut self) {
         self.is_synced = true;
         for progress in self.progress.values_mut() {

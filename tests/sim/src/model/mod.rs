@@ -64,7 +64,11 @@ impl Model {
     }
 
     /// A publish was taken: its messages stand at these places until they are accepted.
-    pub fn published(&mut self, ticket: u64, messages: &[(Life, u64, Tag)]) -> Result<(), Violation> {
+    pub fn published(
+        &mut self,
+        ticket: u64,
+        messages: &[(Life, u64, Tag)],
+    ) -> Result<(), Violation> {
         let mut waiting = Waiting {
             places: Vec::with_capacity(messages.len()),
             is_durable: true,

@@ -58,6 +58,8 @@ pub struct QueueModel {
     pub used_below: u64,
     /// Offsets below were purged, as far as was asked.
     pub purged_below: u64,
+    /// The same, as far as it is synced.
+    purged_synced: u64,
     /// Offsets below were let go of, durably.
     pub released_below: u64,
     /// Its groups.
@@ -76,6 +78,7 @@ impl QueueModel {
             entries: BTreeMap::new(),
             used_below: 0,
             purged_below: 0,
+            purged_synced: 0,
             released_below: 0,
             groups: BTreeMap::new(),
         }
@@ -101,10 +104,25 @@ impl QueueModel {
 
     /// A message was confirmed.
     pub fn confirm(&mut self, offset: u64) {
+        self.used_below = self.used_below.max(offset + 1);
         if let Some(entry) = self.entries.get_mut(&offset) {
             entry.is_confirmed = true;
-            self.used_below = self.used_below.max(offset + 1);
         }
+    }
+
+    /// All below `next` was purged; nobody holds it any more.
+    pub fn purge(&mut self, next: u64) {
+        self.purged_below = next;
+        let groups = self.groups.values_mut();
+        groups.for_each(|g| g.let_go_of_flights(next));
+    }
+
+    /// A recovery showed where the queue begins: a purge that was not synced happened, or not.
+    pub fn resolve_purge(&mut self, first: u64) {
+        if first < self.purged_below {
+            self.purged_below = self.purged_synced;
+        }
+        self.purged_synced = self.purged_below;
     }
 
     /// A commit returned. Messages that a publisher waits for are confirmed when it is told.
@@ -116,6 +134,7 @@ impl QueueModel {
             .map(|(offset, _)| *offset)
             .collect();
         dead.into_iter().for_each(|offset| self.confirm(offset));
+        self.purged_synced = self.purged_below;
         self.groups.values_mut().for_each(GroupModel::committed);
     }
 
@@ -130,8 +149,7 @@ impl QueueModel {
         let is_done = |group: &GroupModel| {
             offset < group.start || group.progress.get(&offset).is_some_and(|p| p.end.is_some())
         };
-        offset < self.purged_below
-            || (!self.groups.is_empty() && self.groups.values().all(is_done))
+        offset < self.purged_below || (!self.groups.is_empty() && self.groups.values().all(is_done))
     }
 
     /// The queue durably holds nothing below `first`. Gives the places of messages that must

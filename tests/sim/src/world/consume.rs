@@ -58,8 +58,9 @@ impl World {
             Ok(deadline_ms) => deadline_ms,
             Err(error) => return self.failed("attach", &error).map(|()| None),
         };
-        self.trace
-            .line(format!("consumer {consumer} joins {name}/{group}, {start:?}"));
+        self.trace.line(format!(
+            "consumer {consumer} joins {name}/{group}, {start:?}"
+        ));
         let view = self.shard.queue(name).ok();
         let floor = view
             .and_then(|v| v.groups.iter().find(|g| g.name == group).cloned())
@@ -208,7 +209,8 @@ impl World {
         offsets: &[u64],
     ) -> Result<(), Violation> {
         let ranges = ranges(offsets);
-        self.trace.line(format!("ack {consumer}: {}", show(&ranges)));
+        self.trace
+            .line(format!("ack {consumer}: {}", show(&ranges)));
         let model = self
             .model
             .queues
@@ -245,7 +247,8 @@ impl World {
             return Ok(());
         };
         let ranges = ranges(&offsets);
-        self.trace.line(format!("reject {consumer}: {}", show(&ranges)));
+        self.trace
+            .line(format!("reject {consumer}: {}", show(&ranges)));
         for offset in offsets {
             let model = self
                 .model

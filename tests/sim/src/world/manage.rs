@@ -70,10 +70,7 @@ impl World {
         };
         let model = QueueModel::new(name, is_durable, DELIVER_MAX);
         self.trace.line(format!("create '{name}' {life:x}"));
-        match self
-            .shard
-            .ensure_queue(name, settings, incarnation, "node")
-        {
+        match self.shard.ensure_queue(name, settings, incarnation, "node") {
             Ok(()) => {
                 self.model.queues.insert(life, model);
                 Ok(())
@@ -93,7 +90,8 @@ impl World {
         };
         match self.shard.remove_queue(name) {
             Ok(messages) => {
-                self.trace.line(format!("remove '{name}', {messages} messages"));
+                self.trace
+                    .line(format!("remove '{name}', {messages} messages"));
                 if let Some(queue) = self.model.queues.get_mut(&life) {
                     queue.is_leaving = true;
                     if !queue.is_durable {
@@ -115,15 +113,13 @@ impl World {
         let now = self.now();
         match self.shard.purge_queue(now, name) {
             Ok(messages) => {
-                self.trace.line(format!("purge '{name}', {messages} messages"));
+                self.trace
+                    .line(format!("purge '{name}', {messages} messages"));
                 let next = self.shard.queue(name).map_or(0, |v| v.next_offset);
                 if let Some(life) = self.model.live(name)
                     && let Some(queue) = self.model.queues.get_mut(&life)
                 {
-                    queue.purged_below = next;
-                    for group in queue.groups.values_mut() {
-                        group.progress.clear();
-                    }
+                    queue.purge(next);
                 }
                 Ok(())
             }

@@ -257,7 +257,13 @@ impl World {
                     6..=8 => Fault::Io,
                     _ => Fault::ShortRead,
                 };
-                let calls = [Call::Open, Call::Read, Call::Write, Call::Sync, Call::Change];
+                let calls = [
+                    Call::Open,
+                    Call::Read,
+                    Call::Write,
+                    Call::Sync,
+                    Call::Change,
+                ];
                 let call = *self.dice.pick(&calls).unwrap_or(&Call::Write);
                 let nth = self.dice.below(12);
                 self.trace.line(format!("{fault:?} at {call:?} {nth}"));
@@ -283,7 +289,11 @@ impl World {
     }
 
     /// Notes an error that a fault may explain; without faults it is one of its own.
-    pub(crate) fn failed(&mut self, what: &str, error: &dyn std::fmt::Display) -> Result<(), Violation> {
+    pub(crate) fn failed(
+        &mut self,
+        what: &str,
+        error: &dyn std::fmt::Display,
+    ) -> Result<(), Violation> {
         self.trace.line(format!("{what} failed: {error}"));
         self.is_suspect = true;
         let is_explained = self.tally.faults > 0 || self.plan.power_off_at.is_some();

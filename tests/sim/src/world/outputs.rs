@@ -121,7 +121,9 @@ impl World {
         found: &Identity,
     ) -> Result<(), Violation> {
         let Some(queue) = self.model.queues.get(&life) else {
-            return Err(progress::stuck(format!("queue {life:x} is gone and serves")));
+            return Err(progress::stuck(format!(
+                "queue {life:x} is gone and serves"
+            )));
         };
         if !self.model.is_rotten {
             acked_stays_acked::check_released(queue.released_below, offset)?;

@@ -83,7 +83,8 @@ impl World {
                     }
                 }
                 PublishError::Refused(refusal) => {
-                    self.trace.line(format!("publish {ticket} refused: {refusal}"));
+                    self.trace
+                        .line(format!("publish {ticket} refused: {refusal}"));
                     return Ok(());
                 }
                 PublishError::Log(AppendError::Poisoned(_)) => {
@@ -91,7 +92,8 @@ impl World {
                     return self.failed("publish", &error);
                 }
                 PublishError::Log(AppendError::GroupFull { .. }) => {
-                    self.trace.line(format!("publish {ticket} is too large: {error}"));
+                    self.trace
+                        .line(format!("publish {ticket} is too large: {error}"));
                     return Ok(());
                 }
                 PublishError::Log(_) | PublishError::NoQueue(_) => {

@@ -7,9 +7,7 @@ use waypost_log::mem::{Fault, MemVfs};
 use waypost_shard::{Opened, QueueView, Shard};
 
 use crate::dice::Dice;
-use crate::invariants::{
-    Violation, append_order, nothing_lost, offsets, progress, quiet_recovery,
-};
+use crate::invariants::{Violation, append_order, nothing_lost, offsets, progress, quiet_recovery};
 use crate::message::identify;
 use crate::model::Life;
 use crate::trace::Trace;
@@ -56,7 +54,9 @@ pub(crate) fn open(
             false => disk.kill(),
         };
     }
-    Err(progress::stuck("the shard does not open on a disk that works"))
+    Err(progress::stuck(
+        "the shard does not open on a disk that works",
+    ))
 }
 
 /// What a peek through a whole queue showed.
@@ -175,6 +175,9 @@ impl World {
         is_there: &mut BTreeMap<(Life, u64), bool>,
     ) -> Result<(), Violation> {
         let is_rotten = self.model.is_rotten;
+        if !is_rotten {
+            self.resolve_groups(life, &seen.view)?;
+        }
         let Some(queue) = self.model.queues.get_mut(&life) else {
             return Ok(());
         };
@@ -185,6 +188,7 @@ impl World {
             nothing_lost::recovered(queue, view.first_offset, readable)?;
             nothing_lost::let_go(queue, view.first_offset)?;
         }
+        queue.resolve_purge(view.first_offset);
         let unconfirmed: Vec<(u64, bool)> = queue
             .entries
             .iter()
@@ -208,8 +212,7 @@ impl World {
         if is_rotten {
             return Ok(());
         }
-        append_order::recovered(&queue.name, &known)?;
-        self.resolve_groups(life, view)
+        append_order::recovered(&queue.name, &known)
     }
 
     fn resolve_groups(&mut self, life: Life, view: &QueueView) -> Result<(), Violation> {

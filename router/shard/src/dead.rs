@@ -1,0 +1,196 @@
+//! Messages that could not be processed: to the dead letters, each with its reason.
+//!
+//! Invariant: the copies and the ack of the originals are one set of the log. So a crash never
+//! leaves a message in neither place, nor in both; what cannot be moved now waits and is tried
+//! again.
+
+use waypost_core::group::Attempted;
+use waypost_core::journal::Entry;
+use waypost_core::pipeline::with_reasons;
+use waypost_log::{AppendError, Vfs};
+use waypost_wire::Slab;
+use waypost_wire::data::Range;
+use waypost_wire::slab::SlabBuilder;
+
+use crate::deliver::Found;
+use crate::publish::Part;
+use crate::{Now, PublishError, Shard, SlotId};
+
+/// How long a message waits that should go to the dead letters and cannot, in ms.
+const RETRY_MS: u64 = 1000;
+/// Bytes of the copies of one set, unless it is one message: a batch, as from a publisher.
+const SET_BYTES_MAX: usize = waypost_wire::BATCH_BYTES_MAX;
+
+/// Why messages stay where they are for now.
+#[derive(Debug, thiserror::Error)]
+enum Stay {
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Ack(#[from] AppendError),
+}
+
+/// What one set takes, and what must wait.
+#[derive(Default)]
+struct Sorted {
+    copies: Slab,
+    moved: Vec<Attempted>,
+    later: Vec<Attempted>,
+}
+
+impl<V: Vfs> Shard<V> {
+    /// Moves messages that were taken from a consumer to the dead letters.
+    pub(crate) fn dead_letter(
+        &mut self,
+        now: Now,
+        id: SlotId,
+        group: &str,
+        taken: Vec<Attempted>,
+        reason: &str,
+    ) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|_| !taken.is_empty()) else {
+            return;
+        };
+        let is_last_stop = slot.queue.name() == waypost_core::DEAD_LETTER;
+        let Some(group_id) = slot.queue.group_mut(group).map(|named| named.id) else {
+            return;
+        };
+        let mut sorted = match is_last_stop {
+            // A dead letter that is rejected is done with: there is no place behind it.
+            true => Sorted {
+                moved: taken,
+                ..Sorted::default()
+            },
+            false => self.sort(id, group, taken, reason),
+        };
+        let mut ranges: Vec<Range> = sorted.moved.iter().map(|a| a.range).collect();
+        ranges.sort_unstable();
+        let count: u64 = ranges.iter().map(|r| r.count()).sum();
+        let entry = Entry::Acked {
+            id: group_id,
+            ranges,
+        };
+        if count > 0 {
+            match self.move_set(now, id, &entry, &sorted.copies) {
+                Ok(()) => {
+                    self.counters.dead_lettered += count;
+                    self.moved.insert(id);
+                    self.acks_wait(now);
+                }
+                Err(error) => {
+                    tracing::warn!(group, %error, "dead letters cannot be written yet");
+                    sorted.later.append(&mut sorted.moved);
+                }
+            }
+        }
+        self.settle(now, id, group, &sorted.moved, sorted.later);
+    }
+
+    /// Appends the ack of the originals and their copies: both or neither.
+    fn move_set(&mut self, now: Now, id: SlotId, entry: &Entry, copies: &Slab) -> Result<(), Stay> {
+        if copies.is_empty() {
+            self.journal(id, entry, now);
+            return Ok(());
+        }
+        let mark = self.log.mark();
+        if let Some(incarnation) = self.incarnation_of(id) {
+            self.log.append_state(incarnation, &entry.encode())?;
+        }
+        let part = Part {
+            queue: waypost_core::DEAD_LETTER.into(),
+            slab: copies.clone(),
+        };
+        if let Err(error) = self.append_parts(now, &[part]) {
+            self.log.rollback(mark);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Makes copies until a set is full, the log has no more room, or a message cannot be read.
+    fn sort(&mut self, id: SlotId, group: &str, taken: Vec<Attempted>, reason: &str) -> Sorted {
+        let queue = self
+            .slots
+            .get(&id)
+            .map(|s| s.queue.name().to_owned())
+            .unwrap_or_default();
+        let mut slab = SlabBuilder::new();
+        let mut sorted = Sorted::default();
+        let mut is_full = false;
+        for attempted in taken {
+            let Range { first, last } = attempted.range;
+            let attempts = attempted.attempt.to_string();
+            let mut end = first;
+            while end <= last && !is_full {
+                let body = match self.chunk_at(id, "", end) {
+                    Found::Chunk(chunk) => {
+                        chunk.slab.bodies().nth((end - chunk.first_offset) as usize)
+                    }
+                    // It is damaged, which was told, or there is none.
+                    Found::Nothing { .. } => None,
+                    Found::Unreadable => {
+                        is_full = true;
+                        break;
+                    }
+                };
+                let place = end.to_string();
+                let reasons = [
+                    ("waypost-dead-reason", reason),
+                    ("waypost-dead-queue", &queue),
+                    ("waypost-dead-offset", &place),
+                    ("waypost-dead-group", group),
+                    ("waypost-dead-attempts", &attempts),
+                ];
+                if let Some(copy) = body.map(|body| with_reasons(&body, &reasons)) {
+                    let bytes = slab.len() + copy.len();
+                    let fits = bytes <= SET_BYTES_MAX && self.log.has_room_for(bytes as u64 + 256);
+                    if !fits && !slab.is_empty() {
+                        is_full = true;
+                        break;
+                    }
+                    slab.push(&copy);
+                }
+                end += 1;
+            }
+            let part = |first, last| Attempted {
+                range: Range { first, last },
+                ..attempted
+            };
+            if end > first {
+                sorted.moved.push(part(first, end - 1));
+            }
+            if end <= last {
+                sorted.later.push(part(end, last));
+            }
+        }
+        sorted.copies = slab.finish();
+        sorted
+    }
+
+    /// Counts as acked what was moved; the rest waits, at the attempt that it had.
+    fn settle(
+        &mut self,
+        now: Now,
+        id: SlotId,
+        group: &str,
+        moved: &[Attempted],
+        later: Vec<Attempted>,
+    ) {
+        let named = self
+            .slots
+            .get_mut(&id)
+            .and_then(|s| s.queue.group_mut(group));
+        if let Some(named) = named {
+            named.group.settle(moved);
+            let before = |a: Attempted| Attempted {
+                attempt: a.attempt.saturating_sub(1),
+                ..a
+            };
+            let due = Some(now.mono_ms + RETRY_MS);
+            named
+                .group
+                .put_back(later.into_iter().map(before).collect(), due);
+        }
+        self.set_timer(id);
+    }
+}
