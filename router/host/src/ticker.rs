@@ -169,11 +169,30 @@ mod tests {
         assert!(deadline.check(ms(900)).is_ok(), "a new call starts anew");
     }
 
+    /// Waits for something that another thread does; gives up after a minute.
+    fn until(condition: impl Fn() -> bool) {
+        let start = std::time::Instant::now();
+        while !condition() {
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "it never happened"
+            );
+            thread::yield_now();
+        }
+    }
+
     #[test]
-    fn a_ticker_wakes_for_a_guest_and_ends_with_its_owner() {
+    fn it_falls_asleep_wakes_for_a_guest_and_ends_with_its_owner() {
         let engine = wasmtime::Engine::default();
         let ticker = Ticker::start(engine.weak()).expect("a thread");
-        drop(ticker.run());
+        let is_asleep = || ticker.shared.asleep.load(Ordering::SeqCst);
+        for _ in 0..3 {
+            until(is_asleep);
+            let _running = ticker.run();
+            until(|| !is_asleep());
+        }
+        let shared = ticker.shared.clone();
         drop(ticker);
+        assert_eq!(Arc::strong_count(&shared), 1, "the thread is gone");
     }
 }
