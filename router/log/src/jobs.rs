@@ -382,7 +382,11 @@ fn recycle<V: Vfs>(
         None => remove_file(vfs, from)?,
     }
     if let Some(dir) = from.parent() {
-        vfs.sync_dir(dir).map_err(IoError::at("sync", dir))?;
+        // The file has its new name, so this cannot be tried again: whatever the sync says, it
+        // must not be taken for a want of space.
+        vfs.sync_dir(dir)
+            .map_err(std::io::Error::other)
+            .map_err(IoError::at("sync", dir))?;
     }
     Ok(to.map(|path| Spare { path, file }))
 }

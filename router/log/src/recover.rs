@@ -4,7 +4,9 @@
 //!
 //! 1. read all live WAL files and judge their groups ([`crate::scan`]);
 //! 2. sync them: a process that was killed may have left bytes that only the page cache holds,
-//!    and what follows will say that they are durable;
+//!    and what follows will say that they are durable. The last group is written again before: if
+//!    its sync failed, the kernel counts its pages as clean although they never reached the disk,
+//!    and a second sync would do nothing;
 //! 3. copy what is damaged to `quarantine/`, then write zeros over the torn tail;
 //! 4. replay the entries, find each queue's segments;
 //! 5. begin a new generation in a new file whose first group states where the old one ended, and
@@ -348,8 +350,28 @@ impl<'a, V: Vfs> Recovery<'a, V> {
         Ok(())
     }
 
+    /// Writes again the groups that no later one proves to be synced: the last.
+    fn rewrite_unproven(&self) -> Result<(), OpenError> {
+        let kept = &self.plan.kept;
+        let synced = kept.iter().map(|g| g.header.synced).max();
+        let unproven = |g: &&FoundGroup| Some(g.header.position) >= synced;
+        for group in kept.iter().rev().take_while(unproven) {
+            let position = group.header.position;
+            let seq = position.seq(self.file_bytes);
+            let Some(file) = self.files.get(&seq) else {
+                continue;
+            };
+            let path = self.dir.join(crate::wal::wal_file_name(seq));
+            let start = position.offset(self.file_bytes);
+            let bytes = read_range(&**file, start..start + group.header.padded_bytes(), &path)?;
+            io(file.write_all_at(&bytes, start), "write", &path)?;
+        }
+        Ok(())
+    }
+
     /// Makes durable what was read, and sets rot aside.
     fn sync_and_tidy(&mut self) -> Result<(), OpenError> {
+        self.rewrite_unproven()?;
         for (seq, file) in &self.files {
             let path = self.dir.join(crate::wal::wal_file_name(*seq));
             io(file.sync_data(), "sync", &path)?;

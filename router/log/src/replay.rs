@@ -118,6 +118,9 @@ impl Replayer {
             // An empty directory is left by a queue whose making was cut short.
             if !matches!(meta, Meta::Nothing) {
                 self.queues.entry(queue).or_default();
+            } else if !self.queues.contains_key(&queue) {
+                remove_unmade(vfs, &queue_dir)?;
+                continue;
             }
             metas.insert(queue, meta);
         }
@@ -191,6 +194,20 @@ impl QueueReplay {
             is_orphan,
         }
     }
+}
+
+/// Removes the directory of a queue that was never made, with the description that was never put
+/// in place. One that holds anything else is left alone.
+fn remove_unmade<V: Vfs>(vfs: &V, dir: &Path) -> Result<(), IoError> {
+    let names = io(vfs.read_dir(dir), "list", dir)?;
+    if names.iter().any(|name| name != "queue.meta.tmp") {
+        return Ok(());
+    }
+    for name in names {
+        remove_file(vfs, &dir.join(name))?;
+    }
+    io(vfs.sync_dir(dir), "sync", dir)?;
+    io(vfs.remove_dir(dir), "remove", dir)
 }
 
 enum Meta {
@@ -348,6 +365,11 @@ impl<V: Vfs> SegmentLoader<'_, V> {
         if len <= info.bytes {
             return Ok(info);
         }
+        // A segment that no snapshot names may lack its header on the disk as well.
+        let from = match info.records {
+            0 => 0,
+            _ => info.bytes,
+        };
         let mut info = info;
         let mut walk = Walk::new(&file, self.queue, info.bytes, len).reading(1 << 20);
         while let Step::Entry(header, payload) = io(walk.step(), "read", &path)? {
@@ -372,6 +394,10 @@ impl<V: Vfs> SegmentLoader<'_, V> {
             }
             io(file.set_len(info.bytes), "cut", &path)?;
         }
+        // A process whose sync failed may have left pages that read well and that no sync would
+        // write any more.
+        let taken = read_range(&file, from..info.bytes, &path)?;
+        io(file.write_all_at(&taken, from), "write", &path)?;
         io(file.sync_data(), "sync", &path)?;
         Ok(info)
     }

@@ -220,6 +220,49 @@ fn a_failed_sync_ends_the_log() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_memory_is_not_taken_for_durable() {
+    let mut h = one_queue();
+    h.append(queue(0), vec![body(1, 2000)]).unwrap();
+    h.vfs.fail_at_call(Call::Sync, 0, Fault::Io);
+    h.log.commit(NOW_MS).unwrap_err();
+    // The next process finds the group, whole, and goes on after it.
+    let expected = h.expected();
+    let mut h = Harness::reopen(h.vfs.kill(), expected, "killed").unwrap();
+    h.append(queue(0), vec![body(2, 100)]).unwrap();
+    h.commit().unwrap();
+    // What it found must be on the disk by now, not only in the page cache.
+    for seed in 0..20 {
+        Harness::reopen(h.vfs.crash(seed), h.expected(), "and the power lost").unwrap();
+    }
+}
+
+#[test]
+fn a_recycled_name_that_was_not_synced_ends_the_log() {
+    let mut h = one_queue();
+    for n in 0.. {
+        h.append(queue(0), vec![body(n, 3000)]).unwrap();
+        h.trim(queue(0), n).unwrap();
+        h.snapshot(queue(0)).unwrap();
+        h.commit().unwrap();
+        let Some(job) = h.log.next_job() else {
+            continue;
+        };
+        let is_recycle = job.kind() == "recycle";
+        if is_recycle {
+            h.vfs.fail_at_call(Call::Sync, 0, Fault::NoSpace);
+        }
+        let done = job.run(&h.vfs);
+        let result = h.log.finish_job(done);
+        if is_recycle {
+            assert!(matches!(result, Err(JobError::Poisoned(_))), "{result:?}");
+            break;
+        }
+        result.unwrap();
+    }
+    Harness::reopen(h.vfs.crash(1), h.expected(), "after it").unwrap();
+}
+
+#[test]
 fn short_reads_are_read_on() {
     let mut h = one_queue();
     for n in 0..20 {

@@ -11,7 +11,7 @@ const NAME: &str = "space_returns";
 pub fn check(
     used: SpaceUsed,
     files_low: u64,
-    queue_dirs: usize,
+    queue_dirs: &[String],
     queues: usize,
 ) -> Result<(), Violation> {
     Violation::unless(used.segment_bytes == 0, NAME, || {
@@ -20,7 +20,7 @@ pub fn check(
     Violation::unless(used.wal_files <= files_low + 1, NAME, || {
         format!("{used:?}, the low-water mark is {files_low} files")
     })?;
-    Violation::unless(queue_dirs <= queues, NAME, || {
-        format!("{queue_dirs} directories of queues for {queues} queues")
+    Violation::unless(queue_dirs.len() <= queues, NAME, || {
+        format!("{queues} queues and the directories {queue_dirs:?}")
     })
 }

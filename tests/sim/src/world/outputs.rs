@@ -244,8 +244,11 @@ impl World {
                 queue.released_below = queue.released_below.max(view.first_offset);
                 continue;
             }
+            let unseen = queue.entries.range(..view.first_offset);
+            let unseen = unseen.filter(|(_, e)| e.content == Content::Dead(None));
+            self.model.unseen_dead += unseen.count() as u64;
             let owed = queue.release(view.first_offset)?;
-            dead_letters::owed(&self.model.dead, &owed)?;
+            dead_letters::owed(&self.model.dead, &owed, &mut self.model.unseen_dead)?;
         }
         Ok(())
     }
@@ -257,7 +260,8 @@ impl World {
         let durable = self.model.queues.values().filter(|q| q.is_durable).count();
         let options = log_options(0);
         let files_low = options.wal_bytes_low / options.file_bytes;
-        space_returns::check(used, files_low, dirs.map_or(0, |d| d.len()), durable)?;
+        let dirs = dirs.unwrap_or_default();
+        space_returns::check(used, files_low, &dirs, durable)?;
         memory_bounded::cache(self.cached_bytes(), 0)
     }
 }
