@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use waypost_sim::{Faults, Plan, run, sweep};
+use waypost_sim::{Faults, Plan, rot, run, sweep};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum FaultsArg {
@@ -34,6 +34,9 @@ struct Args {
     /// Loses power at every call of the run, one after the other.
     #[arg(long)]
     sweep: bool,
+    /// Flips bits so many times, instead of other faults.
+    #[arg(long)]
+    rot: Option<u64>,
     /// Prints the whole trace.
     #[arg(long)]
     trace: bool,
@@ -69,6 +72,10 @@ fn repeat(args: &Args) -> anyhow::Result<()> {
     for seed in seed..seed.saturating_add(args.runs) {
         if args.sweep {
             restarts += sweep(seed, args.steps, 1)?;
+            continue;
+        }
+        if let Some(rounds) = args.rot {
+            restarts += rot::run(seed, args.steps, rounds)?.restarts;
             continue;
         }
         let report = run(seed, &plan)?;

@@ -118,6 +118,9 @@ pub struct World {
     pub(crate) job_done: Option<JobDone<MemVfs>>,
     /// Something failed: the power may be off.
     pub(crate) is_suspect: bool,
+    /// Alarms, and confirmed messages that were not found, since rot was made.
+    pub(crate) told: Vec<String>,
+    pub(crate) lost: Vec<String>,
     /// The log said that it takes nothing any more.
     pub(crate) is_poisoned: bool,
 }
@@ -181,6 +184,8 @@ impl World {
             job: None,
             job_done: None,
             is_suspect: false,
+            told: Vec::new(),
+            lost: Vec::new(),
             is_poisoned: false,
         };
         world.restore_queues()?;

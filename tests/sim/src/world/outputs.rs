@@ -69,6 +69,7 @@ impl World {
     fn alarm(&mut self, text: String) -> Result<(), Violation> {
         self.trace.line(format!("alarm: {text}"));
         self.is_suspect = true;
+        self.told.extend(self.model.is_rotten.then(|| text.clone()));
         if self.model.is_rotten || self.plan.faults == Faults::Disk || is_off(&self.disk) {
             return Ok(());
         }
@@ -142,7 +143,9 @@ impl World {
     }
 
     fn learn(&mut self, life: Life, offset: u64, letter: &DeadLetter) -> Result<(), Violation> {
-        dead_letters::justified(letter, &self.model.spent)?;
+        if !self.model.is_rotten {
+            dead_letters::justified(letter, &self.model.spent)?;
+        }
         self.tally.dead_letters += 1;
         self.model.learn(life, offset, letter);
         Ok(())

@@ -9,7 +9,7 @@ use waypost_shard::{Opened, QueueView, Shard};
 use crate::dice::Dice;
 use crate::invariants::{Violation, append_order, nothing_lost, offsets, progress, quiet_recovery};
 use crate::message::identify;
-use crate::model::Life;
+use crate::model::{GroupModel, Life};
 use crate::trace::Trace;
 use crate::world::{Faults, Tally, WALL_MS, World, dir, is_off, log_options, shard_options};
 
@@ -95,11 +95,32 @@ impl World {
         )?;
         self.disk = disk;
         self.shard = opened.shard;
-        if !self.model.is_rotten {
-            quiet_recovery::check(&opened.alarms)?;
+        match self.model.is_rotten {
+            true => self.told.extend(opened.alarms),
+            false => quiet_recovery::check(&opened.alarms)?,
         }
         self.resolve()?;
         self.restore_queues()
+    }
+
+    /// Ends the process, changes synced bytes, and opens the shard on what is left. A loss must
+    /// be told.
+    pub(crate) fn rot(&mut self, change: impl FnOnce(&MemVfs) -> u64) -> Result<(), Violation> {
+        self.model.is_rotten = true;
+        let disk = self.disk.kill();
+        let flips = change(&disk);
+        self.disk = disk;
+        self.trace.line(format!("{flips} bits flipped"));
+        self.told.clear();
+        self.restart(false)?;
+        let is_told = !self.told.is_empty();
+        match self.lost.pop() {
+            Some(lost) if !is_told => Err(Violation::new(
+                "nothing_lost",
+                format!("{lost}, and nobody was told"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Holds everything that was found against what is known.
@@ -124,9 +145,14 @@ impl World {
         for (life, queue) in std::mem::take(&mut self.model.queues) {
             let Some(seen) = found.remove(&life) else {
                 // Its removal was asked for: it may have been synced.
+                let missing = nothing_lost::missing("queue", &queue.name);
                 match queue.is_leaving {
                     true => continue,
-                    false => return Err(nothing_lost::missing("queue", &queue.name)),
+                    false if self.model.is_rotten => {
+                        self.lost.push(missing.to_string());
+                        continue;
+                    }
+                    false => return Err(missing),
                 }
             };
             self.model.queues.insert(life, queue);
@@ -174,20 +200,19 @@ impl World {
         seen: &Found,
         is_there: &mut BTreeMap<(Life, u64), bool>,
     ) -> Result<(), Violation> {
-        let is_rotten = self.model.is_rotten;
-        if !is_rotten {
-            self.resolve_groups(life, &seen.view)?;
+        if self.model.is_rotten {
+            self.resolve_rotten(life, seen);
+            return Ok(());
         }
+        self.resolve_groups(life, &seen.view)?;
         let Some(queue) = self.model.queues.get_mut(&life) else {
             return Ok(());
         };
         let (view, readable) = (&seen.view, &seen.readable);
         queue.is_leaving = false;
-        if !is_rotten {
-            offsets::recovered(queue, view.next_offset)?;
-            nothing_lost::recovered(queue, view.first_offset, readable)?;
-            nothing_lost::let_go(queue, view.first_offset)?;
-        }
+        offsets::recovered(queue, view.next_offset)?;
+        nothing_lost::recovered(queue, view.first_offset, readable)?;
+        nothing_lost::let_go(queue, view.first_offset)?;
         queue.resolve_purge(view.first_offset);
         let unconfirmed: Vec<(u64, bool)> = queue
             .entries
@@ -209,10 +234,31 @@ impl World {
                 false => drop(queue.entries.remove(&offset)),
             }
         }
-        if is_rotten {
-            return Ok(());
-        }
         append_order::recovered(&queue.name, &known)
+    }
+
+    /// After rot the shard's word is taken for what is left; what is missing must have been told.
+    fn resolve_rotten(&mut self, life: Life, seen: &Found) {
+        let Some(queue) = self.model.queues.get_mut(&life) else {
+            return;
+        };
+        let (view, readable) = (&seen.view, &seen.readable);
+        let lost = [
+            nothing_lost::recovered(queue, view.first_offset, readable),
+            nothing_lost::let_go(queue, view.first_offset),
+        ];
+        let lost = lost.into_iter().filter_map(Result::err);
+        self.lost.extend(lost.map(|violation| violation.to_string()));
+        queue.is_leaving = false;
+        queue.name.clone_from(&view.name);
+        queue.released_below = view.first_offset;
+        queue.used_below = view.next_offset;
+        queue.entries.split_off(&view.next_offset);
+        queue.groups.clear();
+        for group in &view.groups {
+            let model = GroupModel::new(group.acked_below);
+            queue.groups.insert(group.name.clone(), model);
+        }
     }
 
     fn resolve_groups(&mut self, life: Life, view: &QueueView) -> Result<(), Violation> {

@@ -1,0 +1,82 @@
+//! The short form: fixed seeds, one random seed, and power lost at every call to the disk of two
+//! small runs. Under a minute without optimisation on two slow cores.
+//!
+//! `WAYPOST_SIM_SEED=<n> cargo test -p waypost-sim` runs that seed in place of the random one; a
+//! failure prints the command that repeats it.
+
+use waypost_sim::{Faults, Plan, rot, run, sweep};
+
+fn plan(faults: Faults) -> Plan {
+    Plan {
+        faults,
+        ..Plan::default()
+    }
+}
+
+fn all(seeds: impl IntoIterator<Item = u64>, faults: Faults) {
+    for seed in seeds {
+        if let Err(failure) = run(seed, &plan(faults)) {
+            panic!("{failure}");
+        }
+    }
+}
+
+#[test]
+fn without_faults_everything_is_delivered_and_the_space_returns() {
+    all(1..=8, Faults::None);
+}
+
+#[test]
+fn crashes_lose_nothing_confirmed() {
+    all(1..=40, Faults::Crashes);
+}
+
+#[test]
+fn full_and_failing_disks_lose_nothing_confirmed() {
+    all(1..=40, Faults::Disk);
+}
+
+#[test]
+fn a_seed_that_nobody_chose() {
+    let seed = match std::env::var("WAYPOST_SIM_SEED") {
+        Ok(text) => text.parse().expect("WAYPOST_SIM_SEED is a number"),
+        Err(_) => getrandom::u64().expect("the system gives random numbers") >> 16,
+    };
+    println!("seed {seed}");
+    all([seed], Faults::Crashes);
+    all([seed], Faults::Disk);
+}
+
+#[test]
+fn power_is_lost_at_every_call() {
+    for seed in [1, 2] {
+        match sweep(seed, 120, 1) {
+            Ok(runs) => assert!(runs > 100, "seed {seed}: only {runs} runs"),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+}
+
+#[test]
+fn flipped_bits_are_never_served() {
+    for seed in 1..=30 {
+        if let Err(failure) = rot::run(seed, 300, 4) {
+            panic!("{failure}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_trace_twice() {
+    for faults in [Faults::None, Faults::Crashes, Faults::Disk] {
+        let plan = Plan {
+            trace_lines: usize::MAX,
+            ..plan(faults)
+        };
+        for seed in [3, 4, 5] {
+            let (one, two) = (run(seed, &plan), run(seed, &plan));
+            let (one, two) = (one.expect("it holds"), two.expect("it holds"));
+            assert_eq!(one, two, "seed {seed}, {faults:?}");
+        }
+    }
+}
