@@ -370,7 +370,18 @@ impl<V: Vfs> Log<V> {
         if self.queues.contains_key(&incarnation) {
             return Err(QueueError::Exists(incarnation));
         }
-        self.write_meta(incarnation, name, settings)?;
+        if let Err(error) = self.write_meta(incarnation, name, settings) {
+            // Best effort: what stays is removed by the next open, or is a queue that nobody
+            // knows of.
+            if self.poisoned.is_none() {
+                let dir = self.queue_dir(incarnation);
+                for name in ["queue.meta", "queue.meta.tmp"] {
+                    let _ = self.vfs.remove_file(&dir.join(name));
+                }
+                let _ = self.vfs.remove_dir(&dir);
+            }
+            return Err(error);
+        }
         self.queues.insert(incarnation, Queue::default());
         Ok(())
     }
