@@ -106,8 +106,9 @@ impl Publisher<'_> {
         let mut taken = Vec::new();
         let mut out = Outgoing::default();
         let mut is_open = true;
+        // What was good before a mistake is settled and confirmed before the stream ends with it.
+        let mut failure = None;
         while is_open || self.session.outstanding() > 0 {
-            let mut failure = None;
             tokio::select! {
                 biased;
                 () = events.0.take(&mut taken) => {
@@ -118,6 +119,7 @@ impl Publisher<'_> {
                 filled = reader.fill(), if is_open => {
                     is_open = filled?;
                     failure = self.read(reader).err();
+                    is_open &= failure.is_none();
                 }
             }
             self.relieve().await;
@@ -125,11 +127,8 @@ impl Publisher<'_> {
                 confirm.put(out.buffer());
                 out.write(send).await?;
             }
-            if let Some(error) = failure {
-                return Err(error);
-            }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     /// Takes every batch that has arrived.
@@ -148,21 +147,19 @@ impl Publisher<'_> {
             first_sequence,
             slab,
         } = Publish::parse(frame)?;
-        let bytes = slab.bytes().len() as u64;
-        let id = self
-            .session
-            .on_batch(first_sequence, slab.count(), bytes)
-            .map_err(|error| {
-                StreamError::Refused(
-                    error.code(),
-                    format!("{error}, in the frame at stream offset {}", frame.offset),
-                )
-            })?;
-        let metrics = &self.conn.node.metrics.publish;
-        metrics.messages.add(u64::from(slab.count()));
-        metrics.bytes.add(bytes);
+        let (count, bytes) = (slab.count(), slab.bytes().len() as u64);
         let routing = self.plans.refresh(self.conn);
         let mut admitted = admission::admit(self.conn, &mut self.plans, &routing, frame, slab)?;
+        let id = self
+            .session
+            .on_batch(first_sequence, count, bytes)
+            .map_err(|error| {
+                let text = format!("{error}, in the frame at stream offset {}", frame.offset);
+                StreamError::Refused(error.code(), text)
+            })?;
+        let metrics = &self.conn.node.metrics.publish;
+        metrics.messages.add(u64::from(count));
+        metrics.bytes.add(bytes);
         let refused = std::mem::take(&mut admitted.refused);
         let pending = Pending {
             first_sequence,
