@@ -1,0 +1,170 @@
+//! A server process that the bench starts, and what it uses of the machine, from `/proc`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+/// A child that ends when this is dropped.
+pub struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+/// Totals since the process started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    cpu_seconds: f64,
+    rss_bytes: u64,
+    rss_max_bytes: u64,
+    written_bytes: u64,
+}
+
+/// What the process used in the measured time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Use {
+    /// Cores kept busy.
+    pub cpus: f64,
+    /// Resident memory at the end, in bytes.
+    pub rss_bytes: u64,
+    /// The most since it started.
+    pub rss_max_bytes: u64,
+    /// Bytes sent to the disk.
+    pub written_bytes: u64,
+    /// The same over the bytes of all records that were confirmed.
+    pub written_per_encoded: f64,
+}
+
+impl Process {
+    /// Starts this binary again with `arguments`.
+    pub fn start<A: AsRef<std::ffi::OsStr>>(
+        arguments: impl IntoIterator<Item = A>,
+        stderr: Stdio,
+    ) -> Result<Process> {
+        let exe = this_binary()?;
+        let mut child = Command::new(&exe)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .with_context(|| format!("starting {}", exe.display()))?;
+        let stdin = child.stdin.take();
+        Ok(Process { child, stdin })
+    }
+
+    /// The first line on its standard output; what follows is read and dropped.
+    pub fn first_line(&mut self, timeout: Duration) -> Result<String> {
+        let stdout = self.child.stdout.take().context("no standard output")?;
+        let (sender, line) = channel();
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(stdout);
+            let mut first = String::new();
+            let read = reader.read_line(&mut first).map(|_| first);
+            // Nobody waits any more: that is no fault.
+            let _ = sender.send(read);
+            let _ = reader.read_to_end(&mut Vec::new());
+        });
+        match line.recv_timeout(timeout) {
+            Ok(line) => Ok(line.context("standard output")?),
+            Err(_) => bail!("no answer within {} s", timeout.as_secs()),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Result<Usage> {
+        usage(self.id()).with_context(|| format!("reading /proc/{}", self.id()))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stdin.take();
+        // It holds nothing that anybody needs.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Usage {
+    /// What was used since `before`, `seconds` ago, while records of `encoded_bytes` were
+    /// confirmed.
+    pub fn since(&self, before: &Usage, seconds: f64, encoded_bytes: u64) -> Use {
+        let written_bytes = self.written_bytes.saturating_sub(before.written_bytes);
+        Use {
+            cpus: (self.cpu_seconds - before.cpu_seconds) / seconds,
+            rss_bytes: self.rss_bytes,
+            rss_max_bytes: self.rss_max_bytes,
+            written_bytes,
+            written_per_encoded: written_bytes as f64 / encoded_bytes.max(1) as f64,
+        }
+    }
+
+    /// Resident memory, in bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        self.rss_bytes
+    }
+}
+
+/// The file of this binary; it can be replaced while it runs, so the link itself is used.
+pub fn this_binary() -> Result<PathBuf> {
+    std::env::current_exe().context("the path of this binary")
+}
+
+fn usage(id: u32) -> Result<Usage> {
+    let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // The name, in parentheses, may hold anything; utime and stime are fields 14 and 15.
+    let rest = stat.rsplit_once(')').context("stat has no name")?.1;
+    let ticks = |index: usize| -> Result<f64> {
+        let field = rest
+            .split_whitespace()
+            .nth(index)
+            .context("stat is short")?;
+        Ok(field.parse::<u64>()? as f64)
+    };
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let io = fs::read_to_string(format!("/proc/{id}/io"))?;
+    Ok(Usage {
+        cpu_seconds: (ticks(11)? + ticks(12)?) / ticks_per_second,
+        rss_bytes: number(&status, "VmRSS:")? * 1024,
+        rss_max_bytes: number(&status, "VmHWM:")? * 1024,
+        written_bytes: number(&io, "write_bytes:")?,
+    })
+}
+
+/// The number after a label at the start of a line.
+fn number(text: &str, label: &str) -> Result<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(label));
+    let word = rest.and_then(|rest| rest.split_whitespace().next());
+    let word = word.with_context(|| format!("no {label}"))?;
+    word.parse().with_context(|| format!("{label} {word}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_its_own_usage() {
+        let before = usage(std::process::id()).unwrap();
+        assert!(before.rss_bytes > 0 && before.rss_max_bytes >= before.rss_bytes);
+        let spent = std::time::Instant::now();
+        while usage(std::process::id()).unwrap().cpu_seconds <= before.cpu_seconds {
+            assert!(
+                spent.elapsed() < Duration::from_secs(20),
+                "no CPU time seen"
+            );
+        }
+    }
+}
