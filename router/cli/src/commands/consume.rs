@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::json;
-use waypost_client::{Batch, Consumer, ConsumerOptions, Delivery, Range, Start};
+use waypost_client::{Batch, Client, Consumer, ConsumerOptions, Delivery, Range, Start};
 
 use crate::connect::ConnectArgs;
 use crate::messages;
@@ -114,33 +114,36 @@ impl ConsumeArgs {
 pub fn run(args: ConsumeArgs, output: Output) -> anyhow::Result<()> {
     super::block_on(async {
         let client = args.connect.connect_for_long().await?;
-        let mut consumer = client.consumer(args.options()).await?;
-        let mut taker = Taker {
-            word: args.word(),
-            queue: args.queue.clone(),
-            left: args.count,
-            raw: args.raw,
-            output,
-            taken: 0,
-        };
-        let ended = tokio::select! {
-            result = taker.take(&mut consumer, args.idle) => result,
-            result = super::interrupted() => result,
-        };
-        // What was said must reach the node, whatever ended the loop.
-        let closed = consumer.close().await;
-        ended?;
-        closed?;
-        client.close().await;
-        if !output.is_json() && !args.raw {
-            note(format!(
-                "{} messages {}",
-                count(taker.taken),
-                taker.word.said()
-            ));
-        }
-        Ok(())
+        super::with(client, async |client| consume(client, &args, output).await).await
     })
+}
+
+async fn consume(client: &Client, args: &ConsumeArgs, output: Output) -> anyhow::Result<()> {
+    let mut consumer = client.consumer(args.options()).await?;
+    let mut taker = Taker {
+        word: args.word(),
+        queue: args.queue.clone(),
+        left: args.count,
+        raw: args.raw,
+        output,
+        taken: 0,
+    };
+    let ended = tokio::select! {
+        result = taker.take(&mut consumer, args.idle) => result,
+        result = super::interrupted() => result,
+    };
+    // What was said must reach the node, whatever ended the loop.
+    let closed = consumer.close().await;
+    ended?;
+    closed?;
+    if !output.is_json() && !args.raw {
+        note(format!(
+            "{} messages {}",
+            count(taker.taken),
+            taker.word.said()
+        ));
+    }
+    Ok(())
 }
 
 impl Word {

@@ -16,12 +16,30 @@ pub mod run;
 pub mod subscribe;
 
 use std::future::Future;
+use std::time::Duration;
 
 use anyhow::Context;
+use waypost_client::Client;
 
-/// Runs a client command's work on a runtime of one thread, until it is done or Ctrl-C is pressed.
+/// Runs a client command's work on a runtime of one thread.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     runtime()?.block_on(work)
+}
+
+/// How long a command may take to say goodbye. The node needs no answer to it: what matters was
+/// confirmed before.
+const GOODBYE_WITHIN: Duration = Duration::from_millis(20);
+
+/// Does `work` with a client, and closes the connection however that ends, so that the node need
+/// not find out by a timeout that it is gone.
+async fn with<T>(
+    client: Client,
+    work: impl AsyncFnOnce(&Client) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let result = work(&client).await;
+    // Closing waits until no answer can come any more; the word itself goes out at once.
+    let _ = tokio::time::timeout(GOODBYE_WITHIN, client.close()).await;
+    result
 }
 
 /// A runtime of one thread.

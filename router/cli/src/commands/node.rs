@@ -32,8 +32,11 @@ pub fn run(args: NodeArgs, output: Output) -> anyhow::Result<()> {
     super::block_on(async {
         let NodeCommand::Info = args.command;
         let client = args.connect.connect_once().await?;
-        let welcome = client.welcome().await?;
-        show(&client.node_info().await?, &welcome, output)
+        super::with(client, async |client| {
+            let welcome = client.welcome().await?;
+            show(&client.node_info().await?, &welcome, output)
+        })
+        .await
     })
 }
 

@@ -42,7 +42,10 @@ pub fn run(args: PluginArgs, output: Output) -> anyhow::Result<()> {
     match args.command {
         PluginCommand::Ls(args) => super::block_on(async {
             let client = args.connect.connect_once().await?;
-            list(&client.plugin_list().await?.plugins, output)
+            super::with(client, async |client| {
+                list(&client.plugin_list().await?.plugins, output)
+            })
+            .await
         }),
         #[cfg(feature = "node")]
         PluginCommand::Verify(args) => super::plugin_verify::run(&args, output),

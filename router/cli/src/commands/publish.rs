@@ -99,19 +99,27 @@ pub fn run(args: PubArgs, output: Output) -> anyhow::Result<()> {
         let message = whole(&args, template)?;
         let explained = super::block_on(async {
             let client = args.connect.connect_once().await?;
-            Ok(client.explain(&message).await?)
+            super::with(client, async |client| Ok(client.explain(&message).await?)).await
         })?;
         return show_explained(&explained, output);
     }
     let report = super::block_on(async {
         if args.lines || args.json_lines {
-            publish_lines(&args, &template).await
+            let input = open(args.file.as_deref())?;
+            let client = args.connect.connect_once().await?;
+            super::with(client, async |client| {
+                publish_lines(client, input, args.json_lines, &template).await
+            })
+            .await
         } else {
             let message = whole(&args, template)?;
             let client = args.connect.connect_once().await?;
-            let mut pending = Pending::open(&client).await?;
-            pending.publish(&message).await?;
-            pending.finish().await
+            super::with(client, async |client| {
+                let mut pending = Pending::open(client).await?;
+                pending.publish(&message).await?;
+                pending.finish().await
+            })
+            .await
         }
     })?;
     report.show(output)
@@ -167,10 +175,13 @@ fn open(file: Option<&Path>) -> anyhow::Result<(Box<dyn BufRead + Send>, String)
 /// Lines that may wait between the thread that reads them and the publisher.
 const LINES_AHEAD: usize = 256;
 
-async fn publish_lines(args: &PubArgs, template: &Message) -> anyhow::Result<Report> {
-    let (input, name) = open(args.file.as_deref())?;
-    let client = args.connect.connect_once().await?;
-    let mut pending = Pending::open(&client).await?;
+async fn publish_lines(
+    client: &Client,
+    (input, name): (Box<dyn BufRead + Send>, String),
+    is_json: bool,
+    template: &Message,
+) -> anyhow::Result<Report> {
+    let mut pending = Pending::open(client).await?;
     let (sender, mut lines) = tokio::sync::mpsc::channel(LINES_AHEAD);
     // A read from a terminal or pipe cannot be given up, so it has a thread that nobody waits for.
     std::thread::spawn(move || {
@@ -194,7 +205,7 @@ async fn publish_lines(args: &PubArgs, template: &Message) -> anyhow::Result<Rep
         let Some(line) = line else { break };
         let line = line.with_context(|| name.clone())?;
         number += 1;
-        if args.json_lines {
+        if is_json {
             let text = String::from_utf8_lossy(&line);
             if text.trim().is_empty() {
                 continue;

@@ -140,33 +140,37 @@ struct RmArgs {
 pub fn run(args: QueueArgs, output: Output) -> anyhow::Result<()> {
     super::block_on(async {
         let client = args.connect.connect_once().await?;
-        match args.command {
-            QueueCommand::Add(args) => add(&client, args, output).await,
-            QueueCommand::Ls => list(&client.queue_list().await?.queues, output),
-            QueueCommand::Info(args) => info(&client.queue_info(args.name).await?, output),
-            QueueCommand::Peek(args) => peek(&client, args, output).await,
-            QueueCommand::Purge(PurgeArgs { name, yes }) => {
-                let state = client.queue_info(&name).await?;
-                confirm(
-                    &format!("delete the {} messages of", count(state.messages)),
-                    &name,
-                    yes,
-                )?;
-                done(output, "purged", &name, client.queue_purge(&name).await?)
-            }
-            QueueCommand::Rm(RmArgs { name, yes }) => {
-                let state = client.queue_info(&name).await?;
-                let groups = state.groups.len() as u64;
-                let what = format!(
-                    "remove with {} messages and {} groups",
-                    count(state.messages),
-                    count(groups)
-                );
-                confirm(&what, &name, yes)?;
-                done(output, "removed", &name, client.queue_remove(&name).await?)
-            }
-        }
+        super::with(client, async |client| {
+            manage(client, args.command, output).await
+        })
+        .await
     })
+}
+
+async fn manage(client: &Client, command: QueueCommand, output: Output) -> anyhow::Result<()> {
+    match command {
+        QueueCommand::Add(args) => add(client, args, output).await,
+        QueueCommand::Ls => list(&client.queue_list().await?.queues, output),
+        QueueCommand::Info(args) => info(&client.queue_info(args.name).await?, output),
+        QueueCommand::Peek(args) => peek(client, args, output).await,
+        QueueCommand::Purge(PurgeArgs { name, yes }) => {
+            let state = client.queue_info(&name).await?;
+            let what = format!("delete the {} messages of", count(state.messages));
+            confirm(&what, &name, yes).await?;
+            done(output, "purged", &name, client.queue_purge(&name).await?)
+        }
+        QueueCommand::Rm(RmArgs { name, yes }) => {
+            let state = client.queue_info(&name).await?;
+            let groups = state.groups.len() as u64;
+            let what = format!(
+                "remove with {} messages and {} groups",
+                count(state.messages),
+                count(groups)
+            );
+            confirm(&what, &name, yes).await?;
+            done(output, "removed", &name, client.queue_remove(&name).await?)
+        }
+    }
 }
 
 async fn add(client: &Client, args: AddArgs, output: Output) -> anyhow::Result<()> {
@@ -191,7 +195,7 @@ async fn add(client: &Client, args: AddArgs, output: Output) -> anyhow::Result<(
 }
 
 /// Asks whether that is meant; without a terminal to ask on, `--yes` must say so.
-fn confirm(what: &str, name: &str, yes: bool) -> anyhow::Result<()> {
+async fn confirm(what: &str, name: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
@@ -200,19 +204,26 @@ fn confirm(what: &str, name: &str, yes: bool) -> anyhow::Result<()> {
             "{what} queue {name}: say --yes if that is meant"
         )));
     }
-    let mut stderr = io::stderr().lock();
-    write!(stderr, "{what} queue {name}? [y/N] ").context("standard error")?;
-    drop(stderr);
-    let mut answer = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .context("standard input")?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
+    let question = format!("{what} queue {name}? [y/N] ");
+    // On a thread of its own, so that the connection lives while a person thinks.
+    let answer = tokio::task::spawn_blocking(move || ask(&question));
+    if matches!(answer.await.context("asking")??.trim(), "y" | "Y" | "yes") {
         return Ok(());
     }
     note("nothing was done");
     Err(Shown(FAILED).into())
+}
+
+fn ask(question: &str) -> anyhow::Result<String> {
+    let mut stderr = io::stderr().lock();
+    let asked = stderr.write_all(question.as_bytes());
+    asked
+        .and_then(|()| stderr.flush())
+        .context("standard error")?;
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.context("standard input")?;
+    Ok(answer)
 }
 
 fn done(output: Output, what: &str, name: &str, messages: u64) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! `waypost sub`: what is published from now on.
 
 use serde_json::json;
-use waypost_client::{Filter, SubscriberEvent};
+use waypost_client::{Client, Filter, SubscriberEvent};
 
 use crate::connect::ConnectArgs;
 use crate::messages;
@@ -47,10 +47,14 @@ pub fn run(args: SubArgs, output: Output) -> anyhow::Result<()> {
             seen: 0,
             lost: 0,
         };
-        tokio::select! {
-            result = watch.watch(&args) => result?,
-            result = super::interrupted() => result?,
-        }
+        let client = args.connect.connect_for_long().await?;
+        super::with(client, async |client| {
+            tokio::select! {
+                result = watch.watch(client, &args) => result,
+                result = super::interrupted() => result,
+            }
+        })
+        .await?;
         if !output.is_json() && (watch.left.is_none() || watch.lost > 0) {
             note(format!(
                 "{} messages, {} lost",
@@ -72,8 +76,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn watch(&mut self, args: &SubArgs) -> anyhow::Result<()> {
-        let client = args.connect.connect_for_long().await?;
+    async fn watch(&mut self, client: &Client, args: &SubArgs) -> anyhow::Result<()> {
         let mut subscriber = client.subscriber(&args.filters, "waypost sub").await?;
         if !self.output.is_json() && !self.raw {
             let filters: Vec<&str> = args.filters.iter().map(Filter::as_str).collect();
