@@ -50,7 +50,9 @@ impl<V: Vfs> Mover<'_, V> {
         let mut tail: Option<OpenTail<V::File>> = None;
         let mut last_info = work.tail;
         let mut is_dir_changed = false;
+        let moved_end = work.tail.map_or(0, |info| info.end_offset);
         for run in &work.runs {
+            let run = &self.rest(work.queue, run, moved_end)?;
             let is_full = |info: &SegmentInfo| info.bytes >= self.segment_bytes_max;
             if let Some(full) = tail.take_if(|t| is_full(&t.info)) {
                 last_info = None;
@@ -81,6 +83,34 @@ impl<V: Vfs> Mover<'_, V> {
             }
         }
         Ok(done)
+    }
+
+    /// What of a run is not in a segment yet. A move that a crash cut short may have left the
+    /// segment's end between two entries of a run; an entry must not be in segments twice.
+    fn rest(&self, queue: Incarnation, run: &Run, moved_end: u64) -> Result<Run, IoError> {
+        let mut rest = *run;
+        if run.first_offset >= moved_end {
+            return Ok(rest);
+        }
+        let at = run.position.0 - self.base.0;
+        let end = at + u64::from(run.bytes);
+        let mut walk = Walk::new(self.file, queue, at, end).reading(run.bytes as usize);
+        loop {
+            rest.position = Position(self.base.0 + walk.at);
+            rest.bytes = (end - walk.at) as u32;
+            let wal = self.quarantine.with_file_name("wal");
+            match walk.step().map_err(IoError::at("read", &wal))? {
+                Step::Entry(header, _) if header.first_offset < moved_end => {}
+                Step::Entry(header, _) => {
+                    rest.first_offset = header.first_offset;
+                    return Ok(rest);
+                }
+                Step::Lost(_) | Step::End => {
+                    rest.first_offset = moved_end;
+                    return Ok(rest);
+                }
+            }
+        }
     }
 
     fn open(

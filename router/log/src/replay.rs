@@ -1,6 +1,6 @@
 //! From the entries of the WAL and the files of the queues to each queue's state.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -141,9 +141,11 @@ impl Replayer {
                     quarantine: dir.join("quarantine"),
                     wal_from: queue.wal_from(),
                     trimmed: queue.state.trimmed,
+                    runs: &queue.state.runs,
                     report,
                 };
-                queue.state.segments = loader.load(queue.head.as_ref())?;
+                let segments = loader.load(queue.head.as_ref())?;
+                queue.state.segments = segments;
             }
             found.push(queue.finish(incarnation, metas.remove(&incarnation), report));
             states.insert(incarnation, queue.state);
@@ -245,6 +247,8 @@ struct SegmentLoader<'a, V: Vfs> {
     /// See [`QueueReplay::wal_from`].
     wal_from: u64,
     trimmed: u64,
+    /// What the WAL has of the queue.
+    runs: &'a VecDeque<Run>,
     report: &'a mut RecoveryReport,
 }
 
@@ -317,6 +321,14 @@ impl<V: Vfs> SegmentLoader<'_, V> {
         offset.max(self.trimmed) >= self.wal_from
     }
 
+    /// Whether the WAL has records from `end` up to `first`, which a segment that begins at `first`
+    /// would hide.
+    fn has_between(&self, end: u64, first: u64) -> bool {
+        let end = end.max(self.trimmed);
+        let mut runs = self.runs.iter();
+        runs.any(|run| run.first_offset.max(end) < run.end_offset.min(first))
+    }
+
     /// Judges a segment that no snapshot names.
     fn take_unlisted(
         &mut self,
@@ -338,7 +350,8 @@ impl<V: Vfs> SegmentLoader<'_, V> {
             // Removed before a crash that brought its name back.
             return remove_file(self.vfs, &path);
         }
-        if !is_empty && first_offset >= end {
+        let has_gap = self.has_between(end, first_offset);
+        if !is_empty && first_offset >= end && !has_gap {
             segments.push(info);
             return Ok(());
         }
@@ -351,7 +364,8 @@ impl<V: Vfs> SegmentLoader<'_, V> {
             &self.quarantine,
         )?;
         // Without entries it is the beginning of a move that a crash cut short: the WAL has them.
-        if !(is_empty && self.is_in_wal(first_offset)) {
+        // So it has what follows a segment whose end a crash took away: both are moved again.
+        if !((is_empty || has_gap) && self.is_in_wal(first_offset)) {
             self.problem(aside, "its offsets are not its own; it was set aside");
         }
         Ok(())

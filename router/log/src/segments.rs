@@ -64,8 +64,10 @@ impl<'a, F: VfsFile> Walk<'a, F> {
         if at + len as u64 > self.end {
             return Ok(None);
         }
-        let from = (at - self.block_at) as usize;
-        if let Some(end) = from.checked_add(len)
+        // A resync goes back behind the block that was read last.
+        if let Some(from) = at.checked_sub(self.block_at)
+            && let Ok(from) = usize::try_from(from)
+            && let Some(end) = from.checked_add(len)
             && end <= self.block.len()
         {
             return Ok(Some(self.block.slice(from..end)));
