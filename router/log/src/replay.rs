@@ -363,9 +363,10 @@ impl<V: Vfs> SegmentLoader<'_, V> {
             "sync",
             &self.quarantine,
         )?;
-        // Without entries it is the beginning of a move that a crash cut short: the WAL has them.
-        // So it has what follows a segment whose end a crash took away: both are moved again.
-        if !((is_empty || has_gap) && self.is_in_wal(first_offset)) {
+        // What a move left that failed or that a crash cut short: other segments or the WAL have
+        // all of it.
+        let is_needless = info.end_offset <= end || self.is_in_wal(end);
+        if !is_needless {
             self.problem(aside, "its offsets are not its own; it was set aside");
         }
         Ok(())

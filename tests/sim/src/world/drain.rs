@@ -12,10 +12,11 @@ const ROUNDS_MAX: u32 = 400;
 impl World {
     pub(crate) fn drain(&mut self) -> Result<(), Violation> {
         self.disk.clear_fault();
+        self.plan.faults = Faults::None;
+        // A job that ran into a fault may only tell it now.
+        self.finish_job()?;
         self.is_suspect = true;
         self.check_up()?;
-        self.disk.clear_fault();
-        self.plan.faults = Faults::None;
         let ids: Vec<u64> = self.consumers.keys().copied().collect();
         for consumer in ids {
             self.detach_one(consumer)?;

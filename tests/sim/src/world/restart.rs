@@ -248,7 +248,8 @@ impl World {
             nothing_lost::let_go(queue, view.first_offset),
         ];
         let lost = lost.into_iter().filter_map(Result::err);
-        self.lost.extend(lost.map(|violation| violation.to_string()));
+        self.lost
+            .extend(lost.map(|violation| violation.to_string()));
         queue.is_leaving = false;
         queue.name.clone_from(&view.name);
         queue.released_below = view.first_offset;
