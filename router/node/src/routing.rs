@@ -239,6 +239,7 @@ fn spec(plugin: &PluginConfig, config: &Config, destinations: Vec<String>) -> Pl
     };
     let limits = &plugin.limits;
     let mut spec = PluginSpec::new(plugin.name.as_str(), source);
+    spec.role = plugin.role;
     spec.settings = plugin.settings.clone();
     spec.destinations = destinations;
     spec.limits = waypost_host::Limits {

@@ -209,6 +209,8 @@ pub struct PluginConfig {
     pub name: String,
     /// Its component.
     pub source: PluginSource,
+    /// Which of its roles is meant; needed only where the component exports several.
+    pub role: Option<waypost_host::Role>,
     /// What it is told at its start, in the order of the file: scalars, with tables and arrays
     /// flattened to `a.b`, `list.0`.
     pub settings: Vec<(String, String)>,

@@ -9,6 +9,7 @@ use super::read::{Document, Found, Table, start};
 use super::units::format_size;
 use super::*;
 use toml::de::DeTable;
+use waypost_host::Role;
 
 const NAME_EXPECTED: &str = "a name of 1 to 128 letters, digits, '.', '_' or '-'";
 const DESTINATION_EXPECTED: &str = "queue:NAME, topic:NAME or drop";
@@ -284,6 +285,11 @@ fn durability(table: &mut Table<'_, '_>) -> Durability {
 fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<PluginConfig> {
     let name = declared_name(&mut table, "name", Kind::Plugin, names);
     let source = plugin_source(&mut table);
+    let role = table.choice(
+        "role",
+        None,
+        &Role::ALL.map(|role| (role.name(), Some(role))),
+    );
     let settings = table.flattened("settings");
     let limits = section(&mut table, "limits", plugin_limits);
     let on_error = table.choice(
@@ -299,6 +305,7 @@ fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<PluginConfig> {
     Some(PluginConfig {
         name: name?.value,
         source: source?,
+        role,
         settings,
         limits,
         on_error,

@@ -35,6 +35,7 @@ messages_max = 1_000
 [[plugin]]
 name = "strong"
 builtin = "quake-magnitude"
+role = "filter"
 on_error = "reject"
 [plugin.settings]
 min-magnitude = 4.5
@@ -107,6 +108,7 @@ fn a_whole_file() {
     ];
     assert_eq!(plugin.settings, settings);
     assert_eq!(plugin.on_error, OnError::Reject);
+    assert_eq!(plugin.role, Some(waypost_host::Role::Filter));
     assert_eq!(plugin.limits.memory_bytes, 8 << 20);
     let route = &config.routes[0];
     let to: Vec<String> = route.to.iter().map(ToString::to_string).collect();
