@@ -65,6 +65,8 @@ enum Command {
     Queue(commands::queue::QueueArgs),
     Plugin(commands::plugin::PluginArgs),
     Node(commands::node::NodeArgs),
+    #[cfg(feature = "node")]
+    Bench(crate::bench::BenchArgs),
     Completions(CompletionsArgs),
 }
 
@@ -104,6 +106,8 @@ impl Args {
             Command::Queue(args) => commands::queue::run(args, output),
             Command::Plugin(args) => commands::plugin::run(args, output),
             Command::Node(args) => commands::node::run(args, output),
+            #[cfg(feature = "node")]
+            Command::Bench(args) => crate::bench::run(args),
             Command::Completions(args) => completions(&args, output),
         }
     }

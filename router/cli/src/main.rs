@@ -9,6 +9,8 @@
 //! `demo`, `check` and `plugin verify` are absent.
 
 mod args;
+#[cfg(feature = "node")]
+mod bench;
 mod commands;
 mod connect;
 #[cfg(feature = "node")]

@@ -161,6 +161,11 @@ impl Followed {
         for (name, text) in step_lines(&self.steps) {
             lines.push(room(&name, text));
         }
+        // What the plugins made of it is the same in every queue.
+        if let Some(lying) = self.places.iter().find_map(|place| place.lying.as_ref()) {
+            lines.push(room("became", lying.payload.clone()));
+            lines.push(more(format!("with headers {}", lying.headers.join(", "))));
+        }
         lines.push(room(
             "confirm",
             format!(
@@ -187,10 +192,6 @@ impl Followed {
             );
             if place.seen.is_empty() {
                 lines.push(more("waits for a consumer".into()));
-            }
-            if let Some(lying) = &place.lying {
-                lines.push(more(style.dim(&lying.payload)));
-                lines.push(more(style.dim(&lying.headers.join("  "))));
             }
         }
         lines
@@ -251,7 +252,11 @@ fn step_lines(steps: &[ExplainStep]) -> Vec<(String, String)> {
         }
         if !plugins.iter().any(|step| step.verdict == "to") && !leads.is_empty() {
             let to: Vec<&str> = leads.iter().map(|step| step.detail.as_str()).collect();
-            lines.push((String::new(), format!("→ {}", to.join(", "))));
+            let text = format!("→ {}", to.join(", "));
+            match lines.last_mut() {
+                Some((_, route)) if plugins.is_empty() => *route = text,
+                _ => lines.push((String::new(), text)),
+            }
         }
     }
     lines
@@ -297,8 +302,7 @@ mod tests {
                 "  strong|pass",
                 "  alert|replace: 150 bytes",
                 "  dispatch|→ queue:a, topic:b",
-                "route major|",
-                "|→ queue:c",
+                "route major|→ queue:c",
             ]
         );
     }

@@ -55,13 +55,17 @@ pub fn checks(tally: &Tally, node: &NodeCounts, expected: &Expected, passes: u64
         ),
         Check::new("dropped, by confirms", tally.dropped(), expected.dropped()),
         Check::new(
-            "into plugin strong",
+            "route quakes: into plugin strong",
             plugin("strong"),
             passes * expected.published,
         ),
-        Check::new("into plugin alert", plugin("alert"), passes * expected.kept),
         Check::new(
-            "into plugin dispatch",
+            "route quakes: into plugin alert",
+            plugin("alert"),
+            passes * expected.kept,
+        ),
+        Check::new(
+            "route quakes: into plugin dispatch",
             plugin("dispatch"),
             passes * expected.kept,
         ),
@@ -69,11 +73,9 @@ pub fn checks(tally: &Tally, node: &NodeCounts, expected: &Expected, passes: u64
     for (name, messages) in &expected.queues {
         let queue = node.queues.iter().find(|queue| queue.name == *name);
         let published = queue.map_or(0, |queue| queue.published);
-        checks.push(Check::new(
-            format!("into queue {name}"),
-            published,
-            passes * messages,
-        ));
+        let route = if *name == "major" { "major" } else { "quakes" };
+        let what = format!("route {route}: into queue {name}");
+        checks.push(Check::new(what, published, passes * messages));
     }
     for (topic, messages) in &expected.live {
         let seen = tally.live.get(*topic).copied().unwrap_or(0);

@@ -1,0 +1,136 @@
+//! The binary from outside: what it prints, where, and with which exit code.
+//!
+//! Each test runs the built `waypost` with an environment of its own, so that neither a node nor a
+//! variable of the developer's is found.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+#[cfg(feature = "node")]
+mod with_a_node;
+
+/// A home of its own for client files, and commands that see nothing else.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Home {
+        Home(TempDir::new().expect("a temporary directory"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waypost"));
+        command
+            .args(args)
+            .env_clear()
+            .env("HOME", self.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("waypost runs")
+    }
+
+    /// Runs what must succeed; gives its standard output.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        text(&output.stdout)
+    }
+
+    /// Runs what must fail with this code; gives its standard error.
+    fn fails(&self, args: &[&str], code: i32) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        text(&output.stderr)
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const CLIENT_COMMANDS: &[&[&str]] = &[
+    &[],
+    &["pub"],
+    &["sub"],
+    &["consume"],
+    &["queue"],
+    &["queue", "add"],
+    &["queue", "ls"],
+    &["queue", "info"],
+    &["queue", "peek"],
+    &["queue", "purge"],
+    &["queue", "rm"],
+    &["plugin"],
+    &["plugin", "ls"],
+    &["node"],
+    &["node", "info"],
+    &["completions"],
+];
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let home = Home::new();
+    for command in CLIENT_COMMANDS {
+        let args: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
+        let help = home.ok(&args);
+        assert!(help.contains("Usage: waypost"), "{command:?}: {help}");
+        assert!(help.contains("Example"), "{command:?}: {help}");
+    }
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_exit_code_2() {
+    let home = Home::new();
+    for (args, expected) in [
+        (&["frobnicate"][..], "unrecognized subcommand"),
+        (&["pub", "a/+", "x"], "wildcard '+'"),
+        (&["pub", "a", "x"], "start `waypost dev`"),
+        (
+            &["pub", "a", "x", "--node", "nowhere"],
+            "expected HOST:PORT",
+        ),
+        (&["pub", "a", "x", "--node", "h:1"], "--node needs --ca"),
+        (&["pub", "a", "x", "--lines"], "cannot be used with"),
+        (&["sub", "a", "--log", "=x="], "--log"),
+        (&["completions", "bash", "--json"], "no --json"),
+    ] {
+        let error = home.fails(args, 2);
+        assert!(error.contains(expected), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_node_that_is_not_there_is_exit_code_1() {
+    let home = Home::new();
+    let error = home.fails(
+        &[
+            "node",
+            "info",
+            "--node",
+            "127.0.0.1:9",
+            "--ca",
+            "/nowhere/ca.pem",
+            "--token",
+            "t",
+        ],
+        1,
+    );
+    assert!(error.contains("/nowhere/ca.pem"), "{error}");
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = home.ok(&["completions", shell]);
+        assert!(script.contains("consume"), "{shell}");
+    }
+}

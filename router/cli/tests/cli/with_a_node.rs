@@ -1,0 +1,282 @@
+//! Commands that run a node, and clients beside one.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout};
+
+use serde_json::Value;
+
+use super::*;
+
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// A `waypost dev` that is ready, with its standard error in `home/dev.log`.
+fn dev(home: &Home) -> Running {
+    let args = ["dev", "--json", "--listen", ANY_PORT, "--admin", ANY_PORT];
+    let mut command = home.command(&args);
+    command.stderr(File::create(home.path().join("dev.log")).expect("a log"));
+    let mut running = Running::start(command);
+    let ready = running.line();
+    assert!(ready.contains("\"node\":\"127.0.0.1:"), "{ready}");
+    running
+}
+
+/// Presses Ctrl-C: the node must drain, and find that all clients have said goodbye.
+fn drains(home: &Home, node: Running) {
+    let code = node.interrupt();
+    let log = std::fs::read_to_string(home.path().join("dev.log")).expect("a log");
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.ends_with("\ndrained\n"), "{log}");
+}
+
+impl Home {
+    fn json(&self, args: &[&str]) -> Value {
+        let text = self.ok(args);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
+    }
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    let parse = |line: &str| serde_json::from_str(line).expect(line);
+    text.lines().map(parse).collect()
+}
+
+/// A child process that is killed when the test ends, however it ends.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Running {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("waypost starts");
+        let stdout = child.stdout.take().expect("it was piped");
+        Running {
+            child,
+            stdout: BufReader::new(stdout),
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("a line");
+        line
+    }
+
+    /// As Ctrl-C does; gives the exit code.
+    fn interrupt(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it lives");
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn every_node_command_has_help_with_an_example() {
+    let home = Home::new();
+    for command in [
+        &["run"][..],
+        &["dev"],
+        &["demo"],
+        &["check"],
+        &["plugin", "verify"],
+    ] {
+        let args: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
+        assert!(home.ok(&args).contains("Example"), "{command:?}");
+    }
+}
+
+#[test]
+fn check_names_file_line_and_column() {
+    let home = Home::new();
+    let file = home.path().join("waypost.toml");
+    let path = file.to_str().expect("text");
+    std::fs::write(
+        &file,
+        "[node]\nnam = \"x\"\n\n[[route]]\nname = \"r\"\nfrom = \"a/#\"\nto = [\"queue:q\"]\n",
+    )
+    .expect("written");
+    for command in ["check", "run"] {
+        let output = home.run(&[command, "--config", path]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(said.contains("waypost.toml:2:1:"), "{said}");
+        assert!(said.contains("did you mean \"name\"?"), "{said}");
+        assert!(said.contains("waypost.toml:7:7:"), "{said}");
+    }
+    let output = home.run(&["check", "--json", "--config", path]);
+    let checked: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(checked["ok"], false);
+    assert_eq!(checked["errors"][0]["line"], 2);
+}
+
+#[test]
+fn check_starts_the_plugins() {
+    let home = Home::new();
+    let example = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../examples/quakes/waypost.toml"
+    );
+    let checked = home.json(&["check", "--json", "--config", example]);
+    assert_eq!(checked["ok"], true, "{checked}");
+
+    let wrong = std::fs::read_to_string(example).expect("the example");
+    let wrong = wrong.replace("min-magnitude = 3", "min-magnitude = \"strong\"");
+    let file = home.path().join("waypost.toml");
+    std::fs::write(&file, wrong).expect("written");
+    let output = home.run(&["check", "--config", file.to_str().expect("text")]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("'strong'") && said.contains("min-magnitude"),
+        "{said}"
+    );
+}
+
+#[test]
+fn verify_says_what_a_file_is() {
+    let home = Home::new();
+    let plugins = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/prebuilt");
+    let filter = format!("{plugins}/quake-magnitude.wasm");
+    let verified = home.json(&["plugin", "verify", "--json", &filter]);
+    assert_eq!(verified["role"], "filter");
+    assert_eq!(verified["payload"], "all");
+    let error = home.fails(&["plugin", "verify", &filter, "--setting", "min=1"], 1);
+    assert!(error.contains("min"), "{error}");
+    let error = home.fails(&["plugin", "verify", file!()], 1);
+    assert!(
+        error.contains("No such file") || error.contains("not WebAssembly"),
+        "{error}"
+    );
+}
+
+#[test]
+fn publish_watch_and_consume_beside_dev() {
+    let home = Home::new();
+    let node = dev(&home);
+    home.ok(&["queue", "add", "orders", "--from", "orders/#"]);
+
+    let mut watcher = Running::start(home.command(&["sub", "orders/+", "--json", "--count", "1"]));
+    // Its connection and subscription are there once the node counts them.
+    let probe = |home: &Home| home.json(&["pub", "orders/probe", "x", "--json"]);
+    wait_until_seen(&home, &mut watcher, probe);
+
+    home.ok(&["queue", "purge", "orders", "--yes"]);
+    let confirmed = home.json(&[
+        "pub",
+        "orders/7",
+        "two bolts",
+        "--key",
+        "k",
+        "-H",
+        "unit=mm",
+        "--id",
+        "m-1",
+        "--json",
+    ]);
+    assert_eq!(confirmed["levels"]["stored"], 1, "{confirmed}");
+    let peeked = json_lines(&home.ok(&["queue", "peek", "orders", "--json"]));
+    assert_eq!(peeked.len(), 1);
+    assert_eq!(peeked[0]["payload"], "two bolts");
+    assert_eq!(peeked[0]["headers"]["unit"], "mm");
+
+    let take = |word: &[&str]| {
+        let args = [
+            "consume", "orders", "--group", "packers", "--count", "1", "--json",
+        ];
+        json_lines(&home.ok(&[&args[..], word].concat()))
+    };
+    let first = take(&["--no-ack"]);
+    assert_eq!(
+        (&first[0]["id"], &first[0]["attempt"]),
+        (&"m-1".into(), &1.into())
+    );
+    let second = take(&[]);
+    assert_eq!(
+        (&second[0]["id"], &second[0]["attempt"]),
+        (&"m-1".into(), &2.into())
+    );
+    let state = home.json(&["queue", "info", "orders", "--json"]);
+    assert_eq!(state["groups"][0]["pending"], 0, "{state}");
+
+    let error = home.fails(&["queue", "info", "nowhere"], 1);
+    assert!(error.contains("not-found"), "{error}");
+    let error = home.fails(&["queue", "rm", "orders"], 2);
+    assert!(error.contains("--yes"), "{error}");
+    home.ok(&["queue", "rm", "orders", "--yes"]);
+    drains(&home, node);
+}
+
+/// Publishes until the subscriber has seen one: only then it is certain to be there.
+fn wait_until_seen(home: &Home, watcher: &mut Running, probe: impl Fn(&Home) -> Value) {
+    let seen = std::thread::scope(|scope| {
+        let line = scope.spawn(|| watcher.line());
+        while !line.is_finished() {
+            probe(home);
+        }
+        line.join().expect("a line")
+    });
+    let seen: Value = serde_json::from_str(&seen).expect("JSON");
+    assert_eq!(seen["topic"], "orders/probe");
+}
+
+#[test]
+fn lines_come_back_as_they_were() {
+    let home = Home::new();
+    let node = dev(&home);
+    home.ok(&["queue", "add", "lines", "--from", "lines/#"]);
+    let mut command = home.command(&["pub", "--json-lines", "lines/default", "--json"]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("pub");
+    let mut stdin = child.stdin.take().expect("piped");
+    let line = |n: u32| format!("{{\"payload\":\"{n}\",\"key\":\"k{n}\"}}\n");
+    for number in 0..1000 {
+        stdin.write_all(line(number).as_bytes()).expect("written");
+    }
+    drop(stdin);
+    let mut report = String::new();
+    let mut stdout = child.stdout.take().expect("piped");
+    stdout.read_to_string(&mut report).expect("read");
+    assert!(child.wait().expect("ended").success());
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(report["levels"]["stored"], 1000, "{report}");
+    let taken = home.ok(&["consume", "lines", "-g", "g", "--count", "1000", "--json"]);
+    let payloads: Vec<Value> = json_lines(&taken)
+        .iter()
+        .map(|l| l["payload"].clone())
+        .collect();
+    let expected: Vec<Value> = (0..1000).map(|n: u32| n.to_string().into()).collect();
+    assert_eq!(payloads, expected);
+    drains(&home, node);
+}
+
+#[test]
+fn the_demo_counts_what_the_file_says() {
+    let home = Home::new();
+    let demo = home.json(&["demo", "--json", "--time", "500ms"]);
+    assert_eq!(demo["agrees"], true, "{demo:#}");
+    assert_eq!(demo["paced"]["published"], 1707);
+    assert_eq!(demo["paced"]["kept"], 217);
+    assert_eq!(demo["paced"]["dropped"], 1490);
+    assert_eq!(demo["paced"]["levels"]["stored"], 217);
+    assert_eq!(demo["followed"]["id"], "us1000chhc");
+    let steps = demo["followed"]["steps"].as_array().expect("steps");
+    let plugins: Vec<&str> = steps.iter().filter_map(|s| s["plugin"].as_str()).collect();
+    for plugin in ["strong", "alert", "dispatch"] {
+        assert!(plugins.contains(&plugin), "{plugins:?}");
+    }
+}
