@@ -54,6 +54,12 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// A number of things: `1 message`, `1,707 messages`.
+pub fn counted(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", count(number))
+}
+
 /// A size for people: `812 B`, `4.2 KiB`, `1.0 GiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -118,6 +124,10 @@ mod tests {
 
     #[test]
     fn numbers_are_written() {
+        assert_eq!(
+            [0, 1, 1707].map(|n| counted(n, "message")),
+            ["0 messages", "1 message", "1,707 messages"]
+        );
         assert_eq!(
             [0, 999, 1000, 1707, 1_234_567].map(count),
             ["0", "999", "1,000", "1,707", "1,234,567"]

@@ -9,6 +9,7 @@ use waypost_node::config::{self, Config, ConfigError, PluginConfig, PluginSource
 use super::plugin_verify;
 use crate::failure::{Shown, USAGE, usage};
 use crate::output::Output;
+use crate::units::counted;
 
 /// Check a configuration, its certificates and its plugins, without running it
 #[derive(Debug, clap::Args)]
@@ -98,12 +99,12 @@ fn show(
         None => "the node will make its own certificates",
     };
     output.line(format!(
-        "{}: {}: {} queues, {} routes, {} plugins loaded; {tls}",
+        "{}: {}: {}, {}, {} loaded; {tls}",
         path.display(),
         style.green("good"),
-        config.queues.len(),
-        config.routes.len(),
-        config.plugins.len(),
+        counted(config.queues.len() as u64, "queue"),
+        counted(config.routes.len() as u64, "route"),
+        counted(config.plugins.len() as u64, "plugin"),
     ))
 }
 

@@ -9,7 +9,7 @@ use waypost_client::{Batch, Client, Consumer, ConsumerOptions, Delivery, Range, 
 use crate::connect::ConnectArgs;
 use crate::messages;
 use crate::output::{Output, note};
-use crate::units::{count, parse_duration};
+use crate::units::{counted, parse_duration};
 
 /// Take messages from a queue, show them, and ack them
 #[derive(Debug, clap::Args)]
@@ -138,8 +138,8 @@ async fn consume(client: &Client, args: &ConsumeArgs, output: Output) -> anyhow:
     closed?;
     if !output.is_json() && !args.raw {
         note(format!(
-            "{} messages {}",
-            count(taker.taken),
+            "{} {}",
+            counted(taker.taken, "message"),
             taker.word.said()
         ));
     }

@@ -3,12 +3,14 @@
 //! Everything it keeps lies in one directory: `data`, certificates of its own making in `tls`, and
 //! `client.toml`, by which client commands on this machine find it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::json;
+use waypost_node::StartError;
 use waypost_node::config::{Config, TlsConfig};
 use waypost_node::tls::{self, Made};
 
@@ -57,7 +59,10 @@ pub fn run(args: DevArgs, output: Output) -> anyhow::Result<()> {
     config.tls = Some(tls_config(&made));
     config.node.listen = args.listen;
     config.node.admin = args.admin;
-    let running = serve::start(config)?;
+    let running = serve::start(config).map_err(|error| match is_in_use(&error) {
+        true => error.context("another node may run here; --listen 127.0.0.1:0 takes a free port"),
+        false => error,
+    })?;
     let file = ClientFile {
         node: running.local_addr().to_string(),
         ca: made.ca.clone(),
@@ -92,6 +97,13 @@ pub fn run(args: DevArgs, output: Output) -> anyhow::Result<()> {
         )?;
     }
     serve::until_interrupted(running)
+}
+
+fn is_in_use(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(StartError::Listen { error, .. }) if error.kind() == io::ErrorKind::AddrInUse
+    )
 }
 
 /// What the node is told of certificates that were made.

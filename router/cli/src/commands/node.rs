@@ -75,8 +75,11 @@ fn show(node: &NodeState, welcome: &Welcome, output: Output) -> anyhow::Result<(
         fact(
             "it has",
             format!(
-                "{} connections, {} queues, {} routes, {} plugins",
-                node.connections, node.queues, node.routes, node.plugins
+                "{}, {}, {}, {}",
+                units::counted(node.connections.into(), "connection"),
+                units::counted(node.queues.into(), "queue"),
+                units::counted(node.routes.into(), "route"),
+                units::counted(node.plugins.into(), "plugin")
             ),
         ),
         fact(

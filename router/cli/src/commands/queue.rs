@@ -14,7 +14,7 @@ use crate::failure::{FAILED, Shown, usage};
 use crate::messages;
 use crate::output::{Output, note};
 use crate::table::Table;
-use crate::units::{self, count, parse_duration, parse_size};
+use crate::units::{self, count, counted, parse_duration, parse_size};
 
 /// Make, look at and remove queues
 #[derive(Debug, clap::Args)]
@@ -155,7 +155,7 @@ async fn manage(client: &Client, command: QueueCommand, output: Output) -> anyho
         QueueCommand::Peek(args) => peek(client, args, output).await,
         QueueCommand::Purge(PurgeArgs { name, yes }) => {
             let state = client.queue_info(&name).await?;
-            let what = format!("delete the {} messages of", count(state.messages));
+            let what = format!("delete {} of", counted(state.messages, "message"));
             confirm(&what, &name, yes).await?;
             done(output, "purged", &name, client.queue_purge(&name).await?)
         }
@@ -163,9 +163,9 @@ async fn manage(client: &Client, command: QueueCommand, output: Output) -> anyho
             let state = client.queue_info(&name).await?;
             let groups = state.groups.len() as u64;
             let what = format!(
-                "remove with {} messages and {} groups",
-                count(state.messages),
-                count(groups)
+                "remove with {} and {}",
+                counted(state.messages, "message"),
+                counted(groups, "group")
             );
             confirm(&what, &name, yes).await?;
             done(output, "removed", &name, client.queue_remove(&name).await?)
@@ -229,7 +229,10 @@ fn ask(question: &str) -> anyhow::Result<String> {
 fn done(output: Output, what: &str, name: &str, messages: u64) -> anyhow::Result<()> {
     match output.is_json() {
         true => output.json(&json!({"queue": name, what: true, "messages": messages})),
-        false => output.line(format!("{what} queue {name}: {} messages", count(messages))),
+        false => output.line(format!(
+            "{what} queue {name}: {}",
+            counted(messages, "message")
+        )),
     }
 }
 

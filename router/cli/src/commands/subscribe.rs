@@ -6,7 +6,7 @@ use waypost_client::{Client, Filter, SubscriberEvent};
 use crate::connect::ConnectArgs;
 use crate::messages;
 use crate::output::{Output, note};
-use crate::units::count;
+use crate::units::{count, counted};
 
 /// Watch topics live: what is published from now on, as long as you keep up
 #[derive(Debug, clap::Args)]
@@ -57,8 +57,8 @@ pub fn run(args: SubArgs, output: Output) -> anyhow::Result<()> {
         .await?;
         if !output.is_json() && (watch.left.is_none() || watch.lost > 0) {
             note(format!(
-                "{} messages, {} lost",
-                count(watch.seen),
+                "{}, {} lost",
+                counted(watch.seen, "message"),
                 count(watch.lost)
             ));
         }
@@ -109,8 +109,8 @@ impl Watch {
                 match self.output.is_json() {
                     true => self.output.json(&json!({"lost": lost}))?,
                     false => note(format!(
-                        "-- {} messages lost here: they came faster than they were read",
-                        count(lost)
+                        "-- {} lost here: they came faster than they were read",
+                        counted(lost, "message")
                     )),
                 }
             }

@@ -402,7 +402,7 @@ impl Demo {
 }
 
 /// An event that all three plugins have something to say about.
-const TRY: &str = r#"{"id":"try1","properties":{"mag":5.5,"place":"off Honshu, Japan","time":0,"net":"us"},"geometry":{"coordinates":[143.2,38.1,20]}}"#;
+const TRY: &str = r#"{"id":"try1","properties":{"mag":5.5,"place":"Alaska","time":0,"net":"us"}}"#;
 
 /// Lets client commands find the node without a flag, where this user has a home.
 fn announce(file: &ClientFile) -> Option<PathBuf> {
