@@ -28,7 +28,7 @@ pub struct ConnectArgs {
     /// The certificate authority that vouches for the node (PEM)
     #[arg(long, global = true, env = "WAYPOST_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// The client's certificate (PEM); with --key
+    /// The client's certificate (PEM); with --cert-key
     #[arg(long, global = true, env = "WAYPOST_CERT", value_name = "FILE")]
     cert: Option<PathBuf>,
     /// The certificate's private key (PEM)

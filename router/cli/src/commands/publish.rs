@@ -56,7 +56,7 @@ pub struct PubArgs {
     /// A header; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
-    /// The key, by which messages keep their order in `key` groups
+    /// The message's key: what it is about, such as an order or a machine
     #[arg(short, long)]
     key: Option<String>,
     /// The message's id, 1 to 64 bytes

@@ -169,7 +169,7 @@ impl Followed {
         lines.push(room(
             "confirm",
             format!(
-                "{word} after {}, sequence {sequence}",
+                "{word} (sequence {sequence}, after {})",
                 units::duration(*time)
             ),
         ));

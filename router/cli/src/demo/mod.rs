@@ -51,7 +51,7 @@ Examples:
   waypost demo
   waypost demo --time 10s
   waypost demo --keep                      leave the node up, and play with it
-  waypost demo --follow ak18092921         follow another message
+  waypost demo --follow uw61345682         follow another message
   waypost demo --json | jq .paced.latency
 
 Starts a node with a certificate and a data directory of its own, on free ports of 127.0.0.1,
