@@ -2,8 +2,8 @@
 //! to be called with which messages, the caller calls it and tells the verdicts or the failure,
 //! until the outcome is there. Nothing is called from here.
 //!
-//! Invariants: what comes out stands in the order of the input, by route, and within a route by
-//! message; a message that is refused leaves nothing behind; a plugin that fails hurts only the
+//! Invariants: what comes out for a queue stands in the order of the input, whatever routes led
+//! there, and within one message in the order of its routes; a message that is refused leaves nothing behind; a plugin that fails hurts only the
 //! messages on which it fails: a failed call is split in halves until the culprit stands alone.
 
 use std::collections::VecDeque;
@@ -517,7 +517,13 @@ impl Run {
                 "re-entered routing more than {} times, last as '{topic}'",
                 self.limits.reentries
             );
-            return self.dead_letter(&stage, item.clone(), &reason, None);
+            self.dead_letter(&stage, item.clone(), &reason, None);
+            // It is the configuration's fault and no plugin's.
+            let fate = &mut self.fates[item.input as usize];
+            if fate.0 == Fate::Dead {
+                fate.1 = Code::Loop;
+            }
+            return;
         }
         let Some(body) = with_topic(&item.body, topic) else {
             return;
@@ -618,6 +624,12 @@ impl Run {
 
     /// The outcome, once [`Run::step`] said done.
     pub fn finish(mut self) -> Outcome {
+        // Routes ran one after the other; a publisher's order holds across them.
+        for (_, outputs) in &mut self.outcome.queues {
+            outputs.sort_by_key(|output| output.input);
+        }
+        self.outcome.live.sort_by_key(|output| output.input);
+        self.outcome.dead.sort_by_key(|dead| dead.input);
         let refused = |input: u32| self.fates[input as usize].0 == Fate::Refused;
         if self.fates.iter().any(|(fate, ..)| *fate == Fate::Refused) {
             for (_, outputs) in &mut self.outcome.queues {
