@@ -12,7 +12,7 @@ use waypost_wire::{Code, FrameType};
 
 use crate::identity::Principal;
 use crate::metrics::Gauge;
-use crate::node::Shared;
+use crate::node::{Greeting, Shared};
 use crate::stream_io::{FrameReader, StreamError, end_with_error};
 use crate::{consumer, manage, publisher, subscriber};
 
@@ -54,7 +54,12 @@ fn frame_bytes_max(node: &Shared) -> usize {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(node: Arc<Shared>, incoming: quinn::Connecting, id: u64) {
+pub(crate) async fn serve(
+    node: Arc<Shared>,
+    incoming: quinn::Connecting,
+    id: u64,
+    greeting: Greeting,
+) {
     let Ok(quic) = incoming.await else {
         node.metrics.clients.refused.add(1);
         return;
@@ -107,6 +112,8 @@ pub(crate) async fn serve(node: Arc<Shared>, incoming: quinn::Connecting, id: u6
     tracing::debug!(id, principal = %conn.principal.name, address = %conn.address(), "connected");
     conn.node.connections.insert(&conn);
     conn.node.metrics.clients.connections.increment();
+    // From here on it counts as a connection; twice would halve what the limit allows.
+    drop(greeting);
     live(&conn, &mut send, &mut control).await;
     conn.node.metrics.clients.connections.decrement();
     conn.node.connections.remove(id);

@@ -147,7 +147,7 @@ impl Node {
 struct Starting {
     config: Config,
     options: StartOptions,
-    data: DataDir<RealVfs>,
+    data: Arc<DataDir<RealVfs>>,
     clock: Clock,
     alarms: Arc<Alarms>,
     metrics: Arc<Metrics>,
@@ -158,7 +158,7 @@ impl Starting {
         let data_dir = &config.node.data_dir;
         let data = DataDir::open(&RealVfs, data_dir).map_err(StartError::Data)?;
         Ok(Starting {
-            data,
+            data: Arc::new(data),
             options,
             clock: Clock::new(),
             alarms: Arc::new(Alarms::default()),
@@ -188,12 +188,14 @@ impl Starting {
             self.clock,
             self.alarms.clone(),
             metrics,
+            self.data.clone(),
             move |why| {
                 tracing::error!(why, "nothing can be stored any more");
                 let _ = fatal_send.send(why);
             },
         )
         .map_err(StartError::Thread)?;
+        let abandoned = Abandoned(shard.clone());
         let node = &self.config.node;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let or_cores = |count: usize| if count == 0 { cores } else { count };
@@ -260,7 +262,7 @@ impl Starting {
             admin,
             fatal: Mutex::new(fatal),
             ready_in: began.elapsed(),
-            _data: self.data,
+            _abandoned: abandoned,
         })
     }
 
@@ -455,18 +457,22 @@ async fn accept(node: Arc<Shared>, endpoint: Endpoint, spread: Arc<Spread>) {
                 let Ok(connecting) = incoming.accept() else {
                     continue;
                 };
-                node.greeting.fetch_add(1, Relaxed);
-                let node = node.clone();
-                lane.spawn(async move {
-                    let _greeted = Greeting(node.clone());
-                    connection::serve(node, connecting, id).await;
-                });
+                let greeting = Greeting::begin(&node);
+                lane.spawn(connection::serve(node.clone(), connecting, id, greeting));
             }
         }
     }
 }
 
-struct Greeting(Arc<Shared>);
+/// Counts a connection that has not said who it is, until it is dropped.
+pub(crate) struct Greeting(Arc<Shared>);
+
+impl Greeting {
+    fn begin(node: &Arc<Shared>) -> Greeting {
+        node.greeting.fetch_add(1, Relaxed);
+        Greeting(node.clone())
+    }
+}
 
 impl Drop for Greeting {
     fn drop(&mut self) {
@@ -484,7 +490,17 @@ pub struct Running {
     admin: Option<SocketAddr>,
     fatal: Mutex<mpsc::Receiver<String>>,
     ready_in: Duration,
-    _data: DataDir<RealVfs>,
+    _abandoned: Abandoned,
+}
+
+/// Ends the shard's thread, which holds the data directory, when a node is dropped without being
+/// shut down or does not start after all. After a shutdown it says nothing new.
+struct Abandoned(ShardHandle);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.send(Command::Stop);
+    }
 }
 
 impl Running {

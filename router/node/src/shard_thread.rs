@@ -150,12 +150,14 @@ struct Thread {
     snapshots_not_before: u64,
 }
 
-/// Starts the shard's thread. `fatal` is called when nothing can be confirmed any more.
+/// Starts the shard's thread. `fatal` is called when nothing can be confirmed any more. `held` is
+/// dropped when the last write is done: the data directory's lock.
 pub(crate) fn start(
     shard: Shard<RealVfs>,
     clock: Clock,
     alarms: Arc<Alarms>,
     metrics: Arc<Metrics>,
+    held: impl Send + 'static,
     fatal: impl FnOnce(String) + Send + 'static,
 ) -> std::io::Result<(ShardHandle, std::thread::JoinHandle<()>)> {
     let inbox = Arc::new(Inbox::default());
@@ -166,7 +168,7 @@ pub(crate) fn start(
     };
     let (jobs, jobs_in) = mpsc::channel::<Job<RealVfs>>();
     let (done, jobs_done) = mpsc::channel();
-    std::thread::Builder::new()
+    let jobs_join = std::thread::Builder::new()
         .name("waypost-log-jobs".into())
         .spawn(move || {
             while let Ok(job) = jobs_in.recv() {
@@ -197,7 +199,12 @@ pub(crate) fn start(
     let join = std::thread::Builder::new()
         .name("waypost-shard-0".into())
         .spawn(move || {
-            if let Err(error) = thread.run(&inbox) {
+            let ended = thread.run(&inbox);
+            // Ends the jobs, of which one may be writing.
+            drop(thread);
+            let _ = jobs_join.join();
+            drop(held);
+            if let Err(error) = ended {
                 fatal(error.to_string());
             }
         })?;
@@ -401,6 +408,10 @@ impl Thread {
             .deliver
             .delivered
             .add(counters.delivered - before.delivered);
+        self.metrics
+            .deliver
+            .bytes
+            .add(counters.delivered_bytes - before.delivered_bytes);
         self.metrics
             .deliver
             .acked

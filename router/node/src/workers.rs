@@ -85,6 +85,12 @@ impl Workers {
     }
 }
 
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 struct Worker {
     limits: Limits,
     version: u64,

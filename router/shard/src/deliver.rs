@@ -161,6 +161,7 @@ impl<V: Vfs> Shard<V> {
             self.counters.redelivered += u64::from(count);
         }
         let bytes = slab.bytes().len() as u64;
+        self.counters.delivered_bytes += bytes;
         if let Some(state) = self.consumers.get_mut(&consumer) {
             state.sent_messages += u64::from(count);
             state.sent_bytes += bytes;

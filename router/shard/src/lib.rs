@@ -130,6 +130,8 @@ pub struct Counters {
     pub slab_bytes: u64,
     /// Messages delivered.
     pub delivered: u64,
+    /// Slab bytes delivered.
+    pub delivered_bytes: u64,
     /// Of those, deliveries that were not the first of their message.
     pub redelivered: u64,
     /// Messages acked.
