@@ -1,8 +1,10 @@
-//! A server process that the bench starts, and what it uses of the machine, from `/proc`.
+//! A server process that the bench starts, and what it uses of the machine, from `/proc` and
+//! `/sys`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -14,6 +16,8 @@ use serde::Serialize;
 pub struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
+    /// The statistics of the device that it writes to.
+    device: Option<PathBuf>,
 }
 
 /// Totals since the process started.
@@ -34,16 +38,18 @@ pub struct Use {
     pub rss_bytes: u64,
     /// The most since it started.
     pub rss_max_bytes: u64,
-    /// Bytes sent to the disk.
+    /// Bytes written to the device that holds the data, by everybody on the machine; 0 where it is
+    /// no device of its own. (`/proc/<pid>/io` counts a large folio whole for each byte in it.)
     pub written_bytes: u64,
     /// The same over the bytes of all records that were confirmed.
     pub written_per_encoded: f64,
 }
 
 impl Process {
-    /// Starts this binary again with `arguments`.
+    /// Starts this binary again with `arguments`; it keeps its data in `data`.
     pub fn start<A: AsRef<std::ffi::OsStr>>(
         arguments: impl IntoIterator<Item = A>,
+        data: &Path,
         stderr: Stdio,
     ) -> Result<Process> {
         let exe = this_binary()?;
@@ -55,7 +61,11 @@ impl Process {
             .spawn()
             .with_context(|| format!("starting {}", exe.display()))?;
         let stdin = child.stdin.take();
-        Ok(Process { child, stdin })
+        Ok(Process {
+            child,
+            stdin,
+            device: device(data),
+        })
     }
 
     /// The first line on its standard output; what follows is read and dropped.
@@ -83,7 +93,12 @@ impl Process {
 
     /// What it has used so far.
     pub fn usage(&self) -> Result<Usage> {
-        usage(self.id()).with_context(|| format!("reading /proc/{}", self.id()))
+        let mut usage = usage(self.id()).with_context(|| format!("reading /proc/{}", self.id()))?;
+        if let Some(device) = &self.device {
+            usage.written_bytes =
+                written(device).with_context(|| format!("reading {}", device.display()))?;
+        }
+        Ok(usage)
     }
 }
 
@@ -134,13 +149,29 @@ fn usage(id: u32) -> Result<Usage> {
         Ok(field.parse::<u64>()? as f64)
     };
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-    let io = fs::read_to_string(format!("/proc/{id}/io"))?;
     Ok(Usage {
         cpu_seconds: (ticks(11)? + ticks(12)?) / ticks_per_second,
         rss_bytes: number(&status, "VmRSS:")? * 1024,
         rss_max_bytes: number(&status, "VmHWM:")? * 1024,
-        written_bytes: number(&io, "write_bytes:")?,
+        written_bytes: 0,
     })
+}
+
+/// The statistics of the block device that a directory lies on, if it lies on one.
+fn device(dir: &Path) -> Option<PathBuf> {
+    let id = fs::metadata(dir).ok()?.dev();
+    let (major, minor) = (rustix::fs::major(id), rustix::fs::minor(id));
+    let path = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/stat"));
+    path.exists().then_some(path)
+}
+
+/// Bytes written to a device since the machine started.
+fn written(device: &Path) -> Result<u64> {
+    /// The unit of this file, whatever the device's own is.
+    const SECTOR_BYTES: u64 = 512;
+    let text = fs::read_to_string(device)?;
+    let sectors = text.split_whitespace().nth(6).context("stat is short")?;
+    Ok(sectors.parse::<u64>()? * SECTOR_BYTES)
 }
 
 /// The number after a label at the start of a line.

@@ -31,8 +31,8 @@ pub fn outcome(output: Output, title: &str, outcome: &Outcome) -> Result<()> {
     output.lines(table.lines(2, output.style()))?;
     if let Some(server) = &outcome.server {
         output.line(format!(
-            "  server: {:.2} cores, {:.1} MB resident ({:.1} at most), {:.2} bytes written to disk \
-             for each encoded",
+            "  server: {:.2} cores, {:.1} MB resident ({:.1} at most), {:.2} bytes written to the \
+             device for each encoded",
             server.cpus,
             server.rss_bytes as f64 / 1e6,
             server.rss_max_bytes as f64 / 1e6,

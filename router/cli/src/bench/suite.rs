@@ -350,7 +350,7 @@ impl Suite<'_> {
             arguments.extend(["--admin".into(), "127.0.0.1:0".into()]);
             arguments.extend(["--dir".into(), dir.path().as_os_str().to_owned()]);
             let began = Instant::now();
-            let mut process = Process::start(arguments, Stdio::inherit())?;
+            let mut process = Process::start(arguments, dir.path(), Stdio::inherit())?;
             let line = process.first_line(Duration::from_secs(60)).context("dev")?;
             let took = began.elapsed();
             serde_json::from_str::<serde_json::Value>(&line)
@@ -379,7 +379,7 @@ pub fn pass3(dir: &std::path::Path) -> Result<Setup> {
         ..Plugin::builtin("quake-magnitude")
     };
     Ok(Setup {
-        through: vec![Plugin::file(&noop), parses, Plugin::file(&noop)],
+        through: vec![Plugin::filter(&noop), parses, Plugin::filter(&noop)],
         threads: 0,
     })
 }

@@ -77,10 +77,10 @@ impl Plugin {
         }
     }
 
-    /// A component in a file.
-    pub fn file(path: &Path) -> Plugin {
+    /// A filter in a file.
+    pub fn filter(path: &Path) -> Plugin {
         Plugin {
-            source: format!("file = {:?}", path.display().to_string()),
+            source: format!("file = {:?}\nrole = \"filter\"", path.display().to_string()),
             settings: String::new(),
         }
     }
@@ -96,7 +96,7 @@ impl Target {
             arguments.push("--stored".into());
         }
         let began = Instant::now();
-        let mut process = Process::start(arguments, Stdio::inherit())?;
+        let mut process = Process::start(arguments, dir, Stdio::inherit())?;
         let line = process.first_line(START).context("the floor")?;
         let ready: Ready = serde_json::from_str(&line).context("the floor's answer")?;
         let options = ConnectOptions::new(ready.address.to_string(), Source::file(ready.ca))
@@ -127,7 +127,7 @@ impl Target {
         let mut arguments: Vec<_> = arguments.map(std::ffi::OsString::from).into();
         arguments.push(config.as_os_str().to_owned());
         let began = Instant::now();
-        let mut process = Process::start(arguments, Stdio::inherit())?;
+        let mut process = Process::start(arguments, dir, Stdio::inherit())?;
         let line = process.first_line(START).context("the node")?;
         let ready = began.elapsed();
         #[derive(Deserialize)]
