@@ -66,7 +66,7 @@ enum Command {
     Plugin(commands::plugin::PluginArgs),
     Node(commands::node::NodeArgs),
     #[cfg(feature = "node")]
-    Bench(crate::bench::BenchArgs),
+    Bench(Box<crate::bench::BenchArgs>),
     Completions(CompletionsArgs),
 }
 
@@ -107,7 +107,7 @@ impl Args {
             Command::Plugin(args) => commands::plugin::run(args, output),
             Command::Node(args) => commands::node::run(args, output),
             #[cfg(feature = "node")]
-            Command::Bench(args) => crate::bench::run(args),
+            Command::Bench(args) => crate::bench::run(*args),
             Command::Completions(args) => completions(&args, output),
         }
     }
