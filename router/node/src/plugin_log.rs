@@ -3,7 +3,7 @@
 use waypost_host::{Level, Sample, Sink};
 
 /// Passes a plugin's lines on, under the target `waypost::plugin`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PluginLog;
 
 impl Sink for PluginLog {
