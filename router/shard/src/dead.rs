@@ -163,6 +163,7 @@ impl<V: Vfs> Shard<V> {
                 sorted.later.push(part(end, last));
             }
         }
+        self.forget_ahead(id);
         sorted.copies = slab.finish();
         sorted
     }

@@ -204,11 +204,10 @@ impl<V: Vfs> Shard<V> {
                 .map_or(slot.queue.next(), |c| c.first_offset);
             return Found::Nothing { until };
         };
-        let ahead = slot
-            .members
-            .get(group)
-            .map(|m| m.read_ahead.as_slice())
-            .unwrap_or_default();
+        let ahead = match slot.members.get(group) {
+            Some(members) => &members.read_ahead,
+            None => &slot.read_ahead,
+        };
         if let Some(chunk) = ahead
             .iter()
             .find(|c| c.first_offset <= offset && offset < c.end())
@@ -240,10 +239,18 @@ impl<V: Vfs> Shard<V> {
                 until: slot.queue.visible(),
             },
         };
-        if let Some(members) = slot.members.get_mut(group) {
-            members.read_ahead = chunks;
+        match slot.members.get_mut(group) {
+            Some(members) => members.read_ahead = chunks,
+            None => slot.read_ahead = chunks,
         }
         found
+    }
+
+    /// A reader without a group is done: what was read for it is not kept.
+    pub(crate) fn forget_ahead(&mut self, id: SlotId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.read_ahead = Vec::new();
+        }
     }
 
     fn unreadable(&mut self, id: SlotId, offset: u64, error: ReadError) -> Found {

@@ -266,6 +266,7 @@ impl<V: Vfs> Shard<V> {
                 Found::Unreadable => break,
             }
         }
+        self.forget_ahead(id);
         Ok((found, offset))
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Slot {
     pub tail: Tail,
     /// By name: groups are served in the same order each time.
     pub members: BTreeMap<String, Members>,
+    /// What was read from the log for a reader without a group, while it reads.
+    pub read_ahead: Vec<Chunk>,
     /// The log was told that offsets below are not needed.
     pub trimmed: u64,
     pub timer: Option<u64>,
@@ -59,6 +61,7 @@ impl Slot {
             queue,
             incarnation,
             members: BTreeMap::new(),
+            read_ahead: Vec::new(),
             trimmed: 0,
             timer: None,
             source,
