@@ -1,0 +1,40 @@
+//! A real node and real clients over loopback, in one binary.
+//!
+//! | module | tries to break |
+//! |---|---|
+//! | [`main_path`] | publish, confirm, deliver, ack, redeliver, dead-letter |
+//! | [`live`] | subscribers, wildcards, re-entry, slow readers |
+//! | [`plugins`] | stock guests on real events; guests that trap, loop, allocate, lie |
+//! | [`restart`] | what must be there after a clean stop |
+//! | [`kill`] | what must be there after SIGKILL |
+//! | [`greeting`], [`frames`], [`rights`], [`clients`] | bytes, identities and clients that misbehave |
+//! | [`data_dir`], [`disk_full`] | directories and disks that cannot be used |
+//! | [`drain`] | stopping under load |
+//! | [`manage`] | management and the admin page |
+//! | [`python`] | whether docs/protocol.md is enough for a client |
+//!
+//! Nothing here waits for a time to pass where an event tells; [`harness::run`] ends a test that
+//! hangs.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "these are tests; a panic is their way to fail"
+)]
+
+mod child;
+mod clients;
+mod data_dir;
+mod disk_full;
+mod drain;
+mod frames;
+mod greeting;
+mod harness;
+mod kill;
+mod live;
+mod main_path;
+mod manage;
+mod plugins;
+mod python;
+mod raw;
+mod restart;
+mod rights;
