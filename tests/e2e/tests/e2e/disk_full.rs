@@ -67,9 +67,9 @@ fn a_disk_that_is_really_full_loses_nothing_and_goes_on_when_there_is_room() {
         let home = TempDir::with_prefix("waypost-full-").unwrap();
         let disk = 48 << 20;
         let Some(child) = Child::start_on_small_disk(home.path(), QUEUE, disk).await else {
-            eprintln!(
-                "\nSKIPPED a_disk_that_is_really_full: this user may not mount a tmpfs in a \
-                 namespace of its own\n"
+            harness::skipped(
+                "a_disk_that_is_really_full: this user may not mount a tmpfs in a namespace of \
+                 its own",
             );
             return;
         };

@@ -12,10 +12,17 @@ name = "q"
 from = ["a/#"]
 "#;
 
+/// A node that waits longer for its clients than a test may take.
+fn patient() -> Setup {
+    Setup::new(QUEUE).change(|config| {
+        config.node.drain_timeout = std::time::Duration::from_secs(600);
+    })
+}
+
 #[test]
 fn a_drain_tells_the_clients_and_keeps_what_was_confirmed() {
     harness::run(async {
-        let node = Setup::new(QUEUE).start().await;
+        let node = patient().start().await;
         let mut running = Vec::new();
         let mut told = Vec::new();
         let begun = std::rc::Rc::new(tokio::sync::Semaphore::new(0));
@@ -94,7 +101,7 @@ fn a_drain_tells_the_clients_and_keeps_what_was_confirmed() {
 #[test]
 fn a_draining_node_lets_nobody_in_and_finishes_what_it_has() {
     harness::run(async {
-        let node = Setup::new(QUEUE).start().await;
+        let node = patient().start().await;
         let address = node.address();
         let data_dir = node.setup.data_dir().to_path_buf();
         let mut raw = crate::raw::Raw::connect(&node).await;
@@ -135,7 +142,7 @@ fn a_draining_node_lets_nobody_in_and_finishes_what_it_has() {
 fn a_client_that_ignores_goaway_is_cut_off_with_the_reason() {
     harness::run(async {
         let setup = Setup::new(QUEUE).change(|config| {
-            config.node.drain_timeout = std::time::Duration::from_millis(300);
+            config.node.drain_timeout = std::time::Duration::from_millis(100);
         });
         let node = setup.start().await;
         let raw = crate::raw::Raw::connect(&node).await;

@@ -2,6 +2,7 @@
 //! own, with certificates that it made itself.
 
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,7 @@ listen = "127.0.0.1:0"
 admin = "127.0.0.1:0"
 threads = 2
 plugin_workers = 1
+drain_timeout = "200ms"
 [log]
 wal_file_bytes = "4MiB"
 wal_bytes = "16MiB"
@@ -59,6 +61,11 @@ pub fn run<F: Future>(test: F) -> F::Output {
 /// Runs what blocks beside the clients of this test, which go on.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+/// Says that a test did not run, also where the test runner keeps the output of those that pass.
+pub fn skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED {what}\n");
 }
 
 /// A path in the repository.

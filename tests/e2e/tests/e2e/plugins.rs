@@ -72,7 +72,7 @@ fn a_guest_that_fails_hurts_its_own_message_and_the_dead_letter_says_why() {
             ("loop", "deadline", ""),
             ("hog", "memory", ""),
             ("recurse", "trap", ""),
-            ("emit 100000 1000", "output", ""),
+            ("emit 20 100000", "output", ""),
             ("short", "output", ""),
             ("long", "output", ""),
             ("topic a/+/b", "output", ""),

@@ -19,10 +19,10 @@ fn python_client_publishes_consumes_and_acks() {
         .args(["-c", "import aioquic"])
         .output();
     if !has_quic.is_ok_and(|output| output.status.success()) {
-        eprintln!(
-            "\nSKIPPED python_client_publishes_consumes_and_acks: {python} has no aioquic; \
-             WAYPOST_PYTHON names one that has\n"
-        );
+        harness::skipped(&format!(
+            "python_client_publishes_consumes_and_acks: {python} has no aioquic; \
+             WAYPOST_PYTHON names one that has"
+        ));
         return;
     }
     harness::run(async {
