@@ -287,6 +287,8 @@ async fn last_look(home: &std::path::Path, model: &Shared) {
         }
     }
     work.close().await.unwrap();
+    client.close().await;
+    child.stop().await;
     let model = model.borrow();
     for (offset, _) in &content {
         assert!(
@@ -295,6 +297,4 @@ async fn last_look(home: &std::path::Path, model: &Shared) {
         );
     }
     assert!(content.len() as u64 >= model.confirmed_in_round);
-    client.close().await;
-    child.stop().await;
 }
