@@ -25,7 +25,7 @@ use crate::log::Log;
 use crate::mover::{MoveQueue, Mover};
 use crate::queue::Run;
 use crate::vfs::Vfs;
-use crate::wal::{Spare, make_zeroed};
+use crate::wal::{Spare, make_zeroed, name_file};
 
 /// A piece of work to be run anywhere, once.
 pub struct Job<V: Vfs>(Work<V>);
@@ -33,6 +33,12 @@ pub struct Job<V: Vfs>(Work<V>);
 enum Work<V: Vfs> {
     /// Make a zeroed file.
     Prepare { path: PathBuf, bytes: u64 },
+    /// Give a live file its own name.
+    Name {
+        seq: u64,
+        from: PathBuf,
+        to: PathBuf,
+    },
     /// Make a spare of the oldest WAL file, or remove it if there are enough.
     Recycle {
         seq: u64,
@@ -64,6 +70,7 @@ pub struct JobDone<V: Vfs>(Result<Done<V>, IoError>);
 
 enum Done<V: Vfs> {
     Prepared(Spare<V>),
+    Named(u64),
     Recycled {
         seq: u64,
         spare: Option<Spare<V>>,
@@ -96,6 +103,7 @@ impl<V: Vfs> Job<V> {
     pub fn kind(&self) -> &'static str {
         match &self.0 {
             Work::Prepare { .. } => "prepare",
+            Work::Name { .. } => "name",
             Work::Recycle { .. } => "recycle",
             Work::Move { .. } => "move",
             Work::DropSegments { .. } => "drop segments",
@@ -107,8 +115,9 @@ impl<V: Vfs> Job<V> {
     pub fn run(self, vfs: &V) -> JobDone<V> {
         JobDone(match self.0 {
             Work::Prepare { path, bytes } => {
-                make_zeroed(vfs, &path, bytes).map(|file| Done::Prepared(Spare { path, file }))
+                prepare(vfs, &path, bytes).map(|file| Done::Prepared(Spare { path, file }))
             }
+            Work::Name { seq, from, to } => name_file(vfs, &from, &to).map(|()| Done::Named(seq)),
             Work::Recycle {
                 seq,
                 from,
@@ -167,7 +176,8 @@ impl<V: Vfs> Log<V> {
             return None;
         }
         let work = self
-            .recycle_job()
+            .name_job()
+            .or_else(|| self.recycle_job())
             .or_else(|| self.prepare_job(1))
             .or_else(|| self.drop_job())
             .or_else(|| self.move_job())
@@ -191,6 +201,10 @@ impl<V: Vfs> Log<V> {
         };
         let mut report = JobReport::default();
         report.kind = match done {
+            Done::Named(seq) => {
+                self.wal.unnamed.remove(&seq);
+                "name"
+            }
             Done::Prepared(spare) => {
                 self.wal.spares.push(spare);
                 "prepare"
@@ -260,6 +274,16 @@ impl<V: Vfs> Log<V> {
         let excess = (self.wal.files.len() as u64).checked_sub(self.options.files_low())?;
         let oldest = *self.wal.files.keys().next()?;
         (excess > 0).then(|| Position::of(oldest + excess, 0, self.wal.file_bytes()))
+    }
+
+    /// Comes first, so that no other job meets a file under two names.
+    fn name_job(&self) -> Option<Work<V>> {
+        let (seq, from) = self.wal.unnamed.first_key_value()?;
+        Some(Work::Name {
+            seq: *seq,
+            from: from.clone(),
+            to: self.wal.own_path(*seq),
+        })
     }
 
     fn recycle_job(&mut self) -> Option<Work<V>> {
@@ -369,6 +393,15 @@ impl<V: Vfs> Log<V> {
         }
         state.release_runs();
     }
+}
+
+/// A spare may hold groups under its spare's name, so that name must be durable.
+fn prepare<V: Vfs>(vfs: &V, path: &Path, bytes: u64) -> Result<Arc<V::File>, IoError> {
+    let file = make_zeroed(vfs, path, bytes)?;
+    if let Some(dir) = path.parent() {
+        vfs.sync_dir(dir).map_err(IoError::at("sync", dir))?;
+    }
+    Ok(file)
 }
 
 fn recycle<V: Vfs>(

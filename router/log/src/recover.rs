@@ -146,6 +146,7 @@ impl<V: Vfs> Log<V> {
         let wal_dir = dir.join("wal");
         options.file_bytes = shard_meta::load_or_make(&vfs, dir, &options)?;
         options.validate()?;
+        name_files(&vfs, &wal_dir, options.file_bytes)?;
         let names = io(vfs.read_dir(&wal_dir), "list", &wal_dir)?;
         let mut recovery = Recovery::read(&vfs, dir, &options, &names)?;
         recovery.sync_and_tidy()?;
@@ -179,6 +180,7 @@ impl<V: Vfs> Log<V> {
         let generation = u64::from(opens.saturating_add(1)) << 32 | low;
         log.wal.begin_generation(generation, chain);
         log.write_opened(end, now_ms)?;
+        log.wal.name_all()?;
         Ok((
             log,
             Recovered {
@@ -223,6 +225,38 @@ fn make_dirs<V: Vfs>(vfs: &V, dir: &Path) -> Result<(), IoError> {
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => io(vfs.sync_dir(parent), "sync", parent),
         _ => Ok(()),
+    }
+}
+
+/// Gives their own names to files that hold groups under a spare's name: a crash came between the
+/// writer's turn to a new file and the job that names it. They continue the last named file.
+fn name_files<V: Vfs>(vfs: &V, wal_dir: &Path, file_bytes: u64) -> Result<(), OpenError> {
+    let names = io(vfs.read_dir(wal_dir), "list", wal_dir)?;
+    let last = names.iter().filter_map(|n| parse_wal_file_name(n)).max();
+    let mut next = last.map_or(1, |last| last + 1);
+    let mut spares: Vec<PathBuf> = names
+        .iter()
+        .filter(|n| n.starts_with("spare-"))
+        .map(|n| wal_dir.join(n))
+        .collect();
+    let mut buf = vec![0; usize::try_from(file_bytes).unwrap_or(0)];
+    let mut holds = |path: &Path, seq: u64| -> Result<bool, OpenError> {
+        let file = io(vfs.open(path, OpenMode::Read), "open", path)?;
+        let got = io(file.read_full_at(&mut buf, 0), "read", path)?;
+        let groups = scan::groups(&buf[..got], Position::of(seq, 0, file_bytes));
+        Ok(got as u64 == file_bytes && !groups.is_empty())
+    };
+    'next: loop {
+        for index in 0..spares.len() {
+            if holds(&spares[index], next)? {
+                let from = spares.swap_remove(index);
+                let to = wal_dir.join(crate::wal::wal_file_name(next));
+                crate::wal::name_file(vfs, &from, &to)?;
+                next += 1;
+                continue 'next;
+            }
+        }
+        return Ok(());
     }
 }
 

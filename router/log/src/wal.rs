@@ -1,7 +1,11 @@
 //! The writer's side of the WAL: the files, which of them is written, and the sync.
 //!
-//! Invariant: a group is written where nothing was synced before, in a file whose name is durable,
+//! Invariant: a group is written where nothing was synced before, in a file that has a durable name,
 //! and everything before it is durable. So at most one group can be torn.
+//!
+//! A spare becomes the next file without any work on its directory, which would hold up the group
+//! that begins it for the time of a journal commit: it keeps its spare's name until a job gives it
+//! its own. Recovery knows such a file by the positions in its groups.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +30,8 @@ pub(crate) struct Wal<V: Vfs> {
     /// Live files, by sequence; the last is written.
     pub files: BTreeMap<u64, Arc<V::File>>,
     pub spares: Vec<Spare<V>>,
+    /// Live files that still have a spare's name, by sequence.
+    pub unnamed: BTreeMap<u64, PathBuf>,
     next_spare: u64,
     /// The sequence that the next file gets.
     next_seq: u64,
@@ -87,6 +93,7 @@ impl<V: Vfs> Wal<V> {
             file_bytes,
             files: BTreeMap::new(),
             spares: Vec::new(),
+            unnamed: BTreeMap::new(),
             next_spare: 0,
             next_seq,
             // As if a file before were full, so that the first group begins one.
@@ -107,7 +114,14 @@ impl<V: Vfs> Wal<V> {
         self.file_bytes
     }
 
+    /// Where a live file is now.
     pub fn path(&self, seq: u64) -> PathBuf {
+        let unnamed = self.unnamed.get(&seq).cloned();
+        unnamed.unwrap_or_else(|| self.own_path(seq))
+    }
+
+    /// Where a live file belongs.
+    pub fn own_path(&self, seq: u64) -> PathBuf {
         self.dir.join(wal_file_name(seq))
     }
 
@@ -188,32 +202,51 @@ impl<V: Vfs> Wal<V> {
         Ok(position)
     }
 
-    /// Begins the next file, from a spare if there is one.
+    /// Begins the next file, from a spare if there is one. Its name is a spare's for now; that one
+    /// is durable, so the groups in it are too.
     fn roll(&mut self) -> Result<(), CommitError> {
         let spare = match self.spares.pop() {
             Some(spare) => spare,
-            None => {
-                let path = self.new_spare_path();
-                let file = make_zeroed(&self.vfs, &path, self.file_bytes).map_err(commit_error)?;
-                Spare { path, file }
-            }
+            None => self.make_spare()?,
         };
-        let seq = self.next_seq;
-        let path = self.path(seq);
-        if let Err(source) = self.vfs.rename(&spare.path, &path) {
-            let error = IoError::at("rename", &spare.path)(source);
-            self.spares.push(spare);
-            return Err(commit_error(error));
+        self.unnamed.insert(self.next_seq, spare.path);
+        self.files.insert(self.next_seq, spare.file);
+        self.next_seq += 1;
+        self.offset = 0;
+        Ok(())
+    }
+
+    /// Names every live file here and now, as an opening log has time to.
+    pub fn name_all(&mut self) -> Result<(), IoError> {
+        while let Some((seq, from)) = self.unnamed.first_key_value() {
+            let seq = *seq;
+            name_file(&self.vfs, from, &self.own_path(seq))?;
+            self.unnamed.remove(&seq);
         }
-        // The name must be durable before a group is: else a crash could lose a synced group.
+        Ok(())
+    }
+
+    /// Makes a spare here and now, with a durable name.
+    fn make_spare(&mut self) -> Result<Spare<V>, CommitError> {
+        let path = self.new_spare_path();
+        let file = make_zeroed(&self.vfs, &path, self.file_bytes).map_err(commit_error)?;
         self.vfs
             .sync_dir(&self.dir)
             .map_err(IoError::at("sync", &self.dir))
             .map_err(|e| CommitError::Poisoned(e.to_string()))?;
-        self.files.insert(seq, spare.file);
-        self.next_seq += 1;
-        self.offset = 0;
-        Ok(())
+        Ok(Spare { path, file })
+    }
+}
+
+/// Gives a file its own name, durably. It may have it already, from an attempt that failed later.
+pub(crate) fn name_file<V: Vfs>(vfs: &V, from: &Path, to: &Path) -> Result<(), IoError> {
+    match vfs.rename(from, to) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        other => other.map_err(IoError::at("rename", from))?,
+    }
+    match to.parent() {
+        Some(dir) => vfs.sync_dir(dir).map_err(IoError::at("sync", dir)),
+        None => Ok(()),
     }
 }
 
