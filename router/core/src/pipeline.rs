@@ -517,10 +517,11 @@ impl Run {
                 "re-entered routing more than {} times, last as '{topic}'",
                 self.limits.reentries
             );
+            let before = self.fates[item.input as usize].0;
             self.dead_letter(&stage, item.clone(), &reason, None);
-            // It is the configuration's fault and no plugin's.
             let fate = &mut self.fates[item.input as usize];
-            if fate.0 == Fate::Dead {
+            if fate.0 == Fate::Dead && before != Fate::Dead {
+                // It is the configuration's fault and no plugin's.
                 fate.1 = Code::Loop;
             }
             return;

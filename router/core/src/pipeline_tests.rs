@@ -235,6 +235,29 @@ fn emissions_re_enter_and_loops_end() {
 }
 
 #[test]
+fn order_holds_in_a_queue_that_several_routes_lead_to() {
+    let table = RouteTable::new(
+        vec![
+            route("late", "late", &[], &["queue:q"]),
+            route("early", "early", &[], &["queue:q"]),
+            route("both", "#", &[], &["topic:again"]),
+            route("again", "again", &[], &["queue:q"]),
+        ],
+        vec![],
+    );
+    let inputs = [body("early", "1"), body("late", "2"), body("early", "3")];
+    let outcome = run(table, &inputs, |_, _| unreachable!("there is no plugin"));
+    assert_eq!(
+        outcome.dead.len(),
+        3,
+        "`again` is taken by `both` too, for ever"
+    );
+    let copies = queue(&outcome, "q");
+    assert!(copies.is_sorted(), "{copies:?}");
+    assert_eq!(copies.iter().filter(|copy| *copy == "2").count(), 9);
+}
+
+#[test]
 fn nothing_takes_it() {
     let table = RouteTable::new(vec![route("d", "d", &[], &["drop"])], vec![]);
     let outcome = run(

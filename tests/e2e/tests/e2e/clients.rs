@@ -80,7 +80,7 @@ fn a_consumer_that_never_reads_can_still_ack_and_holds_nobody() {
 #[test]
 fn what_a_client_that_disappears_held_goes_to_another_by_its_deadline() {
     harness::run(async {
-        let queue = format!("{QUEUE}ack_deadline = \"300ms\"\n");
+        let queue = format!("{QUEUE}ack_deadline = \"1s\"\n");
         let node = Setup::new(&queue).start().await;
         let client = node.client().await;
         publish_all(&client, &messages("a/b", 5)).await;

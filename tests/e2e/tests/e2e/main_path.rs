@@ -245,7 +245,7 @@ fn extend_moves_the_deadline_of_what_it_names_alone() {
         let client = node.client().await;
         publish_all(&client, &messages("a", 2)).await;
         let options = ConsumerOptions {
-            ack_deadline_ms: 400,
+            ack_deadline_ms: 2000,
             ..ConsumerOptions::new("q", "g")
         };
         let mut consumer = client.consumer(options).await.unwrap();
