@@ -183,3 +183,32 @@ fn a_restart_after_many_files_of_the_log_has_everything() {
         node.stop().await;
     });
 }
+
+#[test]
+fn a_node_that_is_dropped_lets_go_of_its_data_once_the_last_write_is_done() {
+    harness::run(async {
+        let node = Setup::new(QUEUE).start().await;
+        let client = node.client().await;
+        publish_all(&client, &messages("a/b", 100)).await;
+        drop(client);
+        drop(node.running);
+        let mut setup = node.setup;
+        let node = loop {
+            match setup.try_start().await {
+                Ok(node) => break node,
+                // Its shard still writes; nobody else may meanwhile.
+                Err((again, error)) => {
+                    assert!(
+                        error.to_string().contains("is in use by process"),
+                        "{error}"
+                    );
+                    setup = again;
+                }
+            }
+        };
+        assert_eq!(node.running.alarms(), Vec::<String>::new());
+        let client = node.client().await;
+        assert_eq!(drain(&client, "q", "g", 100).await.len(), 100);
+        node.stop().await;
+    });
+}
