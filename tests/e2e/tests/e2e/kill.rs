@@ -32,7 +32,7 @@ fn kill_short() {
     rounds(25);
 }
 
-/// `cargo test -p waypost-e2e kill_long -- --ignored`: some minutes.
+/// `cargo test -p waypost-e2e kill_long -- --ignored`: four minutes.
 #[test]
 #[ignore = "takes minutes"]
 fn kill_long() {
