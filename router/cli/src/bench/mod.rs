@@ -1,7 +1,7 @@
 //! `waypost bench`: how fast a node is, and how near to the least that could be done.
 //!
 //! A [`plan`] says what to do. It is carried out by [`load`] against a [`target`]: a node or the
-//! [`floor`], each in a process of its own, so that what it uses can be told from what the load
+//! [`mod@floor`], each in a process of its own, so that what it uses can be told from what the load
 //! uses. [`compare`] runs both in turn, and [`suite`] does so for every figure that the project
 //! promises. Every run counts: a message that is missing or comes twice is an error.
 //!

@@ -233,8 +233,6 @@ pub struct PluginLimits {
     pub output_bytes: u64,
     /// Log text in one second; more is cut and counted.
     pub log_bytes_per_second: u64,
-    /// Instances at once; 0 means one for each plugin worker.
-    pub instances: u32,
 }
 
 /// Where a route leads.
@@ -491,7 +489,6 @@ impl Default for PluginLimits {
             deadline_per_message: Duration::from_millis(1),
             output_bytes: 8 << 20,
             log_bytes_per_second: 64 << 10,
-            instances: 0,
         }
     }
 }

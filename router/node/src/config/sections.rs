@@ -363,7 +363,6 @@ fn plugin_limits(mut table: Table<'_, '_>) -> PluginLimits {
             default.log_bytes_per_second,
             0..=1024 * MIB,
         ),
-        instances: table.number("instances", 0, 0..=256) as u32,
     };
     table.finish();
     config
