@@ -111,6 +111,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Nothing of `count` messages was taken, for this reason.
+    pub fn refused(count: u32, code: Code, text: &str) -> Outcome {
+        let refuse = |input| (input, ExceptionKind::Refused, code, text.to_owned());
+        Outcome {
+            exceptions: (0..count).map(refuse).collect(),
+            ..Outcome::default()
+        }
+    }
+
     /// The exceptions for a batch whose first message has this sequence.
     pub fn exceptions_from(&self, first_sequence: u64) -> Vec<Exception> {
         let exception =
@@ -505,24 +514,19 @@ impl Run {
         topic: &Arc<str>,
         entries: &mut Vec<(RouteIndex, Item)>,
     ) {
+        let emitted = &mut self.emitted[item.input as usize];
+        *emitted += 1;
+        let (emitted, emissions) = (*emitted, self.limits.emissions);
         if depth >= self.limits.reentries {
-            let stage = Stage {
-                route,
-                plugin: usize::MAX,
-                parts: VecDeque::new(),
-                done: vec![],
-                depth,
-            };
-            let reason = format!(
-                "re-entered routing more than {} times, last as '{topic}'",
-                self.limits.reentries
-            );
-            let before = self.fates[item.input as usize].0;
-            self.dead_letter(&stage, item.clone(), &reason, None);
-            let fate = &mut self.fates[item.input as usize];
-            if fate.0 == Fate::Dead && before != Fate::Dead {
-                // It is the configuration's fault and no plugin's.
-                fate.1 = Code::Loop;
+            let times = self.limits.reentries;
+            let reason = format!("re-entered routing more than {times} times, last as '{topic}'");
+            return self.end_loop(route, depth, item, &reason);
+        }
+        if emitted > emissions {
+            // Told once; what else this message would have become is the same story.
+            if emitted == emissions + 1 {
+                let reason = format!("became more than {emissions} messages, last as '{topic}'");
+                self.end_loop(route, depth, item, &reason);
             }
             return;
         }
@@ -545,6 +549,23 @@ impl Run {
                 .into_iter()
                 .map(|r| (r, item.clone())),
         );
+    }
+
+    fn end_loop(&mut self, route: RouteIndex, depth: u8, item: &Item, reason: &str) {
+        let stage = Stage {
+            route,
+            plugin: usize::MAX,
+            parts: VecDeque::new(),
+            done: vec![],
+            depth,
+        };
+        let before = self.fates[item.input as usize].0;
+        self.dead_letter(&stage, item.clone(), reason, None);
+        let fate = &mut self.fates[item.input as usize];
+        if fate.0 == Fate::Dead && before != Fate::Dead {
+            // It is the configuration's fault and no plugin's.
+            fate.1 = Code::Loop;
+        }
     }
 
     /// What was reached outweighs what was dropped; a refusal outweighs everything.
@@ -658,6 +679,9 @@ impl Run {
     }
 }
 
+/// Bytes of one reason that a dead letter keeps.
+const REASON_BYTES_MAX: usize = 4096;
+
 /// A body with headers added that say why it is in the dead letters. A body that does not parse
 /// (which admission rules out) is kept as it is.
 pub fn with_reasons(body: &Bytes, reasons: &[(&'static str, &str)]) -> Bytes {
@@ -673,6 +697,7 @@ pub fn with_reasons(body: &Bytes, reasons: &[(&'static str, &str)]) -> Bytes {
         .headers
         .truncate(waypost_wire::record::HEADERS_MAX - reasons.len().min(16));
     for (name, value) in reasons.iter().filter(|(_, value)| !value.is_empty()) {
+        let value = &value[..value.floor_char_boundary(REASON_BYTES_MAX)];
         message
             .headers
             .push(((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes())));

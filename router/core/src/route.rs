@@ -112,6 +112,8 @@ impl RouteTable {
         let mut found = Vec::new();
         self.trie.matches(topic, |index| found.push(*index));
         found.sort_unstable();
+        // A queue that brings several filters is one route, whose parts stand together.
+        found.dedup_by(|b, a| self.routes[*a as usize].name == self.routes[*b as usize].name);
         if let Some(last) = found.iter().position(|i| self.routes[*i as usize].is_final) {
             found.truncate(last + 1);
         }
@@ -152,6 +154,17 @@ mod tests {
             to,
             is_final,
         }
+    }
+
+    #[test]
+    fn filters_of_one_queue_give_one_copy() {
+        let named = |from| Route {
+            name: "queue:x".into(),
+            ..route(from, &["x"], false)
+        };
+        let routes = vec![named("a/#"), named("a/b"), route("a/+", &["x"], false)];
+        let table = RouteTable::new(routes, vec![]);
+        assert_eq!(table.matching("a/b"), [0, 2]);
     }
 
     #[test]

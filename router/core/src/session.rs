@@ -193,14 +193,26 @@ impl PublisherSession {
         }
     }
 
+    /// Batches below this one are settled without a gap before them.
+    pub fn settled_below(&self) -> BatchId {
+        let settled = self.batches.iter().take_while(|b| b.settled.is_some());
+        self.first_batch + settled.count() as u64
+    }
+
     /// One confirm for all batches that are settled without a gap before them. Its level is the
     /// weakest of theirs.
     pub fn poll_confirm(&mut self) -> Option<Confirm> {
         let mut confirm: Option<Confirm> = None;
         while let Some(Batch {
-            settled: Some(_), ..
+            settled: Some((_, next)),
+            ..
         }) = self.batches.front()
         {
+            // A confirm has to fit a frame.
+            let held = confirm.as_ref().map_or(0, |c| c.exceptions.len());
+            if held > 0 && held + next.len() > waypost_wire::BATCH_MESSAGES_MAX {
+                break;
+            }
             let Some(batch) = self.batches.pop_front() else {
                 break;
             };

@@ -192,26 +192,56 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    /// Takes the record at `index`; indexes ascend.
+    /// Takes the record at `index`; indexes do not descend. A record that several routes lead to
+    /// one place is there as often.
     pub fn take(&mut self, index: u32) {
         self.taken.push(index);
     }
 
     /// The taken records as a slab of their own.
     pub fn finish(self, slab: &Slab) -> Slab {
-        let Some((first, last)) = self.taken.first().zip(self.taken.last()) else {
+        let Some(first) = self.taken.first() else {
             return Slab::default();
         };
-        if u64::from(last - first) + 1 == self.taken.len() as u64 {
+        if self.taken.windows(2).all(|pair| pair[1] == pair[0] + 1) {
             return slab.slice(*first, self.taken.len() as u32);
         }
         let mut builder = SlabBuilder::new();
         let mut wanted = self.taken.iter().peekable();
         for (index, body) in slab.iter().enumerate() {
-            if wanted.next_if(|w| **w as usize == index).is_some() {
+            while wanted.next_if(|w| **w as usize == index).is_some() {
                 builder.push(body);
             }
         }
         builder.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gathering_keeps_order_gaps_and_repeats() {
+        let mut builder = SlabBuilder::new();
+        (0..5u8).for_each(|n| builder.push(&[n]));
+        let slab = builder.finish();
+        for taken in [
+            &[][..],
+            &[0, 1, 2, 3, 4],
+            &[1, 2],
+            &[0, 2, 4],
+            &[0, 0, 2],
+            &[0, 0, 1, 1, 4],
+        ] {
+            let mut gather = Gather::default();
+            taken.iter().for_each(|index| gather.take(*index));
+            let got: Vec<u32> = gather
+                .finish(&slab)
+                .iter()
+                .map(|b| u32::from(b[0]))
+                .collect();
+            assert_eq!(got, taken);
+        }
     }
 }

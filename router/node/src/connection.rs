@@ -20,6 +20,8 @@ use crate::{consumer, manage, publisher, subscriber};
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 /// How long the last words of a connection may take to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What a client takes that says nothing of it.
+const FRAME_BYTES_DEFAULT: u64 = 2 << 20;
 /// The longest first frame: control messages are small.
 const CONTROL_BYTES_MAX: usize = 64 << 10;
 
@@ -29,6 +31,8 @@ pub(crate) struct Conn {
     pub node: Arc<Shared>,
     pub principal: Principal,
     pub client: String,
+    /// The longest frame payload that the client takes.
+    pub client_frame_bytes_max: u64,
     pub quic: Connection,
     pub since_ms: u64,
     pub publishers: Gauge,
@@ -101,6 +105,10 @@ pub(crate) async fn serve(
         id,
         principal,
         client: hello.client,
+        client_frame_bytes_max: match hello.frame_bytes_max {
+            0 => FRAME_BYTES_DEFAULT,
+            bytes => bytes,
+        },
         quic,
         since_ms: node.clock.mono_ms(),
         publishers: Gauge::default(),
@@ -206,7 +214,7 @@ async fn live(conn: &Arc<Conn>, control_send: &mut SendStream, control: &mut Fra
                     let go_away = GoAway { reason: "the node is about to stop".to_owned(), grace_ms };
                     let frame = control::bytes_of(FrameType::GoAway, &go_away);
                     if control_send.write_all(&frame).await.is_err() {
-                        return;
+                        return close(&conn.quic, Code::Closed, "");
                     }
                 }
             }

@@ -8,7 +8,7 @@ use quinn::SendStream;
 use waypost_core::group::ConsumerId;
 use waypost_shard::{Attach, Start};
 use waypost_wire::control::{self, OpenConsumer, Opened};
-use waypost_wire::data::ConsumerFrame;
+use waypost_wire::data::{ConsumerFrame, Deliver};
 use waypost_wire::{Code, FrameType};
 
 use crate::connection::Conn;
@@ -18,6 +18,10 @@ use crate::stream_io::{FrameReader, Outgoing, StreamError, end_well};
 
 /// The shard is told of written bytes in steps of this size.
 const WRITTEN_STEP: u64 = 256 << 10;
+/// Bytes of frames that may wait for the shard before the stream is read on.
+const AHEAD_BYTES: usize = 64 << 10;
+/// What a DELIVER has beside its slab at most: its head, and the detail of a whole batch.
+const HEAD_BYTES_MAX: u64 = 8 << 10;
 /// The longest name of a group.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -42,6 +46,7 @@ pub(crate) async fn serve(
         group: open.group.clone(),
         start,
         ack_deadline_ms: Some(open.ack_deadline_ms).filter(|ms| *ms > 0),
+        batch_bytes_max: conn.client_frame_bytes_max.saturating_sub(HEAD_BYTES_MAX),
     };
     let attached = shard
         .ask(|reply| Command::Attach {
@@ -75,13 +80,19 @@ pub(crate) async fn serve(
 
     {
         let read = read_frames(shard, consumer, reader);
-        let write = write_deliveries(shard, consumer, &mailbox, send);
+        let write = write_deliveries(conn, consumer, &mailbox, send);
         tokio::pin!(read, write);
         tokio::select! {
             // At the client's end the shard is told, and answers through the mailbox.
             result = &mut read => {
-                result?;
-                shard.send(Command::Detach { consumer });
+                let is_clean = result.is_ok();
+                match result {
+                    Err(StreamError::Lost) => return Err(StreamError::Lost),
+                    // The frame that is being written ends before the reason is told.
+                    Err(error) => mailbox.push(ConsumerEvent::Closed(error.code(), error.to_string())),
+                    Ok(()) => {}
+                }
+                shard.send(Command::Detach { consumer, is_clean });
                 write.await?;
             }
             result = &mut write => result?,
@@ -100,6 +111,7 @@ impl Drop for Leave {
         // A second time says nothing new.
         self.shard.send(Command::Detach {
             consumer: self.consumer,
+            is_clean: false,
         });
     }
 }
@@ -109,16 +121,22 @@ async fn read_frames(
     consumer: ConsumerId,
     reader: &mut FrameReader,
 ) -> Result<(), StreamError> {
+    let mut ahead = 0;
     while let Some(frame) = reader.next().await? {
+        ahead += frame.payload.len() + 64;
         let frame = ConsumerFrame::parse(&frame)?;
         shard.send(Command::Frame { consumer, frame });
+        if ahead >= AHEAD_BYTES {
+            ahead = 0;
+            shard.reached().await;
+        }
     }
     Ok(())
 }
 
 /// Writes until the shard says that the consumer is detached.
 async fn write_deliveries(
-    shard: &ShardHandle,
+    conn: &Conn,
     consumer: ConsumerId,
     mailbox: &Mailbox<ConsumerEvent>,
     send: &mut SendStream,
@@ -131,6 +149,15 @@ async fn write_deliveries(
         let mut end = None;
         for event in events.drain(..) {
             match event {
+                ConsumerEvent::Deliver(deliver) if too_large(conn, &deliver) => {
+                    let text = format!(
+                        "message {} has {} bytes, more than the client's frames may have ({})",
+                        deliver.first_offset,
+                        deliver.slab.bytes().len(),
+                        conn.client_frame_bytes_max
+                    );
+                    end = end.or(Some(Err(StreamError::Refused(Code::TooLarge, text))));
+                }
                 ConsumerEvent::Deliver(deliver) => {
                     deliver.put_head(out.buffer());
                     out.push(deliver.slab.bytes());
@@ -144,7 +171,7 @@ async fn write_deliveries(
         }
         out.write(send).await?;
         if written >= WRITTEN_STEP {
-            shard.send(Command::Written {
+            conn.node.shard.send(Command::Written {
                 consumer,
                 bytes: std::mem::take(&mut written),
             });
@@ -153,6 +180,11 @@ async fn write_deliveries(
             return end;
         }
     }
+}
+
+/// One message alone may pass what the client's frames hold.
+fn too_large(conn: &Conn, deliver: &Deliver) -> bool {
+    deliver.slab.bytes().len() as u64 + HEAD_BYTES_MAX > conn.client_frame_bytes_max
 }
 
 fn check(conn: &Conn, open: &OpenConsumer) -> Result<(), StreamError> {

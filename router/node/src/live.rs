@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use waypost_core::trie::FilterTrie;
 use waypost_wire::{Filter, Slab};
@@ -18,6 +19,18 @@ use waypost_wire::{Filter, Slab};
 pub(crate) enum LiveEvent {
     Batch { receive_time_ms: u64, slab: Slab },
     Lost(u64),
+}
+
+/// What an event takes beside its slab.
+const EVENT_BYTES: usize = 64;
+
+/// A small slab must not keep the buffer alive that it was read into.
+fn own_bytes(slab: Slab) -> Slab {
+    const COPIED_BELOW: usize = 2048;
+    match slab.bytes().len() < COPIED_BELOW {
+        true => Slab::from_checked(Bytes::copy_from_slice(slab.bytes()), slab.count()),
+        false => slab,
+    }
 }
 
 /// One live subscription.
@@ -72,7 +85,8 @@ impl Subscriber {
             }
             return (count, false);
         }
-        state.bytes += slab.bytes().len();
+        let slab = own_bytes(slab);
+        state.bytes += slab.bytes().len() + EVENT_BYTES;
         let was_empty = state.events.is_empty();
         state.events.push_back(LiveEvent::Batch {
             receive_time_ms,
@@ -127,7 +141,7 @@ impl Subscriber {
             && let Some(event) = state.events.pop_front()
         {
             if let LiveEvent::Batch { slab, .. } = &event {
-                taken += slab.bytes().len();
+                taken += slab.bytes().len() + EVENT_BYTES;
             }
             into.push(event);
         }
@@ -237,7 +251,6 @@ impl Drop for Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use waypost_wire::slab::SlabBuilder;
 
     fn slab(bytes: usize) -> Slab {
@@ -249,7 +262,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_subscriber_slows_then_loses_then_recovers() {
         let hub = Arc::new(Hub::default());
-        let membership = hub.join(vec![Filter::new("a/#").unwrap()], 100);
+        let membership = hub.join(vec![Filter::new("a/#").unwrap()], 200);
         let subscriber = &hub.matching("a/b")[0];
         assert_eq!(subscriber.push(1, slab(150)), (0, true));
         subscriber.relief(Duration::from_secs(1)).await;

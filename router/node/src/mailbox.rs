@@ -1,6 +1,7 @@
 //! Hand-over between threads: many push, one takes all at once. What is in it is bounded by the
 //! windows of those who push.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -64,10 +65,12 @@ impl<T> Mailbox<T> {
     }
 }
 
-/// For a thread that waits.
+/// For a thread that waits. Once it is closed, what is pushed is dropped, so that whoever waits for
+/// an answer learns that none comes.
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     items: Mutex<Vec<T>>,
+    is_closed: AtomicBool,
     arrived: Condvar,
 }
 
@@ -75,15 +78,30 @@ impl<T> Default for Inbox<T> {
     fn default() -> Self {
         Inbox {
             items: Mutex::new(Vec::new()),
+            is_closed: AtomicBool::new(false),
             arrived: Condvar::new(),
         }
     }
 }
 
 impl<T> Inbox<T> {
+    /// The thread has ended.
+    pub fn close(&self) {
+        let left = {
+            let mut items = lock(&self.items);
+            self.is_closed.store(true, Relaxed);
+            std::mem::take(&mut *items)
+        };
+        drop(left);
+    }
+
     pub fn push(&self, item: T) {
         let was_empty = {
             let mut items = lock(&self.items);
+            if self.is_closed.load(Relaxed) {
+                drop(items);
+                return drop(item);
+            }
             items.push(item);
             items.len() == 1
         };

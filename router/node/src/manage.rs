@@ -18,6 +18,10 @@ use crate::connection::Conn;
 use crate::shard_thread::Command;
 use crate::stream_io::StreamError;
 
+/// Filters that one queue may bring.
+const FILTERS_MAX: usize = 256;
+/// Routes in force, those that queues bring included; their index has 16 bits.
+const ROUTES_MAX: usize = 60_000;
 /// Messages that one peek shows at most.
 const PEEK_MAX: u32 = 1000;
 
@@ -70,6 +74,8 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
         }
         ManageRequest::QueuePeek(peek) => {
             need(Read)?;
+            let allowed = conn.principal.permissions.may_consume(&peek.queue);
+            allowed.map_err(|denied| StreamError::Refused(denied.code(), denied.to_string()))?;
             queue_peek(conn, peek).await?
         }
         ManageRequest::QueuePurge(purge) => {
@@ -136,6 +142,21 @@ async fn queue_add(conn: &Arc<Conn>, add: QueueAdd) -> Result<ManagedResponse, S
     node.check_not_configured(&add.queue)?;
     let settings = from_message(&add.settings.unwrap_or_default(), node.limits.queue_bytes)
         .map_err(|error| invalid(format!("queue '{}': {error}", add.queue)))?;
+    if settings.from.len() > FILTERS_MAX {
+        let text = format!(
+            "queue '{}': {} filters, limit {FILTERS_MAX}",
+            add.queue,
+            settings.from.len()
+        );
+        return Err(invalid(text));
+    }
+    if node.routing.load().table.routes().len() + settings.from.len() > ROUTES_MAX {
+        let text = format!(
+            "queue '{}': more than {ROUTES_MAX} routes in all",
+            add.queue
+        );
+        return Err(StreamError::Refused(Code::Busy, text));
+    }
     ask(conn, |reply| Command::QueueAdd {
         name: add.queue,
         settings,

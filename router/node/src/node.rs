@@ -549,7 +549,13 @@ impl Running {
     /// Waits until nothing can be stored any more, and says why; or for `timeout`.
     pub fn wait_fatal(&self, timeout: Duration) -> Option<String> {
         let fatal = self.fatal.lock().unwrap_or_else(PoisonError::into_inner);
-        fatal.recv_timeout(timeout).ok()
+        match fatal.recv_timeout(timeout) {
+            Ok(why) => Some(why),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Some("the shard's thread has ended".to_owned())
+            }
+        }
     }
 
     /// Drains and ends: no client is let in, those that are there are told and may finish what is

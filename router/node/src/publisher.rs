@@ -4,7 +4,7 @@
 //! otherwise; while one is with the worker, later ones go there too, so that they leave in the
 //! order in which they came. The publisher's own task keeps what is outstanding and confirms it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use quinn::SendStream;
@@ -60,6 +60,9 @@ struct Publisher<'a> {
     pending: HashMap<BatchId, Pending>,
     /// Batches that are with a plugin worker.
     routing_out: usize,
+    /// For live subscribers, by batch: handed over when all before it is settled, so that each
+    /// subscriber gets a publisher's messages in their order.
+    live: BTreeMap<BatchId, Vec<(Arc<Subscriber>, Slab)>>,
     /// Subscribers that are full because of this publisher.
     pressed: Vec<Arc<Subscriber>>,
 }
@@ -82,6 +85,7 @@ pub(crate) async fn serve(
         events: Arc::new(Events(Mailbox::default())),
         pending: HashMap::new(),
         routing_out: 0,
+        live: BTreeMap::new(),
         pressed: Vec::new(),
     };
     let (window_sequence, window_bytes) = publisher.session.window();
@@ -105,9 +109,10 @@ impl Publisher<'_> {
         let events = self.events.clone();
         let mut taken = Vec::new();
         let mut out = Outgoing::default();
-        let mut is_open = true;
         // What was good before a mistake is settled and confirmed before the stream ends with it.
-        let mut failure = None;
+        // Batches may have come together with the stream's first frame.
+        let mut failure = self.read(reader).err();
+        let mut is_open = failure.is_none();
         while is_open || self.session.outstanding() > 0 {
             tokio::select! {
                 biased;
@@ -123,8 +128,12 @@ impl Publisher<'_> {
                 }
             }
             self.relieve().await;
-            if let Some(confirm) = self.session.poll_confirm() {
+            let mut is_due = false;
+            while let Some(confirm) = self.session.poll_confirm() {
                 confirm.put(out.buffer());
+                is_due = true;
+            }
+            if is_due {
                 out.write(send).await?;
             }
         }
@@ -148,6 +157,14 @@ impl Publisher<'_> {
             slab,
         } = Publish::parse(frame)?;
         let (count, bytes) = (slab.count(), slab.bytes().len() as u64);
+        if count as usize > waypost_wire::BATCH_MESSAGES_MAX {
+            let limit = waypost_wire::BATCH_MESSAGES_MAX;
+            let text = format!(
+                "batch of {count} messages, limit {limit}, in the frame at stream offset {}",
+                frame.offset
+            );
+            return Err(StreamError::Refused(Code::TooLarge, text));
+        }
         let routing = self.plans.refresh(self.conn);
         let mut admitted = admission::admit(self.conn, &mut self.plans, &routing, frame, slab)?;
         let id = self
@@ -372,12 +389,8 @@ impl Publisher<'_> {
     }
 
     fn settle(&mut self, id: BatchId, pending: Pending) {
-        let now = wall_ms();
-        for (subscriber, slab) in pending.live {
-            let (_, is_full) = subscriber.push(now, slab);
-            if is_full {
-                self.pressed.push(subscriber);
-            }
+        if !pending.live.is_empty() {
+            self.live.insert(id, pending.live);
         }
         let metrics = &self.conn.node.metrics.publish;
         for exception in &pending.exceptions {
@@ -391,8 +404,19 @@ impl Publisher<'_> {
         self.session.settle(id, pending.level, pending.exceptions);
     }
 
-    /// Waits for subscribers that this publisher has filled, for as long as they are given.
+    /// Hands over to live subscribers what is in turn, and waits for those that this publisher has
+    /// filled, for as long as they are given.
     async fn relieve(&mut self) {
+        let (now, below) = (wall_ms(), self.session.settled_below());
+        while let Some(entry) = self.live.first_entry()
+            && *entry.key() < below
+        {
+            for (subscriber, slab) in entry.remove() {
+                if subscriber.push(now, slab).1 {
+                    self.pressed.push(subscriber);
+                }
+            }
+        }
         let patience =
             std::time::Duration::from_millis(self.conn.node.limits.subscriber_patience_ms);
         for subscriber in std::mem::take(&mut self.pressed) {

@@ -5,6 +5,7 @@
 //! its own beside it.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -76,6 +77,11 @@ pub(crate) enum Command {
     },
     Detach {
         consumer: ConsumerId,
+        is_clean: bool,
+    },
+    /// Says that everything before it was taken.
+    Reach {
+        reply: tokio::sync::oneshot::Sender<()>,
     },
     QueueAdd {
         name: String,
@@ -120,6 +126,13 @@ impl ShardHandle {
         self.inbox.push(command);
     }
 
+    /// Waits until the shard has taken everything that was sent before.
+    pub async fn reached(&self) {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.send(Command::Reach { reply });
+        let _ = answer.await;
+    }
+
     /// Asks and waits. `None` when the shard has ended.
     pub async fn ask<T>(
         &self,
@@ -148,6 +161,8 @@ struct Thread {
     last_work: u64,
     is_proven: bool,
     snapshots_not_before: u64,
+    /// The pending group cannot be written for want of space.
+    is_blocked: bool,
 }
 
 /// Starts the shard's thread. `fatal` is called when nothing can be confirmed any more. `held` is
@@ -195,17 +210,22 @@ pub(crate) fn start(
         // Not yet: so that the first turn comes by itself and prepares files.
         is_proven: false,
         snapshots_not_before: 0,
+        is_blocked: false,
     };
     let join = std::thread::Builder::new()
         .name("waypost-shard-0".into())
         .spawn(move || {
-            let ended = thread.run(&inbox);
+            let run = AssertUnwindSafe(|| thread.run(&inbox));
+            let ended = std::panic::catch_unwind(run);
+            inbox.close();
             // Ends the jobs, of which one may be writing.
             drop(thread);
             let _ = jobs_join.join();
             drop(held);
-            if let Err(error) = ended {
-                fatal(error.to_string());
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => fatal(error.to_string()),
+                Err(_) => fatal("the shard's thread panicked".to_owned()),
             }
         })?;
     Ok((handle, join))
@@ -231,7 +251,8 @@ impl Thread {
                 }
             }
             self.shard.on_time(now);
-            if self.shard.wants_commit(now) || stop {
+            let waits = self.is_blocked && now.mono_ms < self.job_not_before;
+            if stop || (self.shard.wants_commit(now) && !waits) {
                 self.commit()?;
             } else {
                 self.shard.deliver(now);
@@ -248,7 +269,9 @@ impl Thread {
     /// How long to wait for commands.
     fn patience(&self) -> Option<Duration> {
         let now = self.clock.mono_ms();
-        let timeout = self.shard.next_timeout().map(|at| at.saturating_sub(now));
+        // While nothing can be written, the retry is what wakes.
+        let next = self.shard.next_timeout().filter(|_| !self.is_blocked);
+        let timeout = next.map(|at| at.saturating_sub(now));
         let idle = (!self.is_proven).then_some(IDLE_SYNC.as_millis() as u64);
         let job = self.is_job_out.then_some(20);
         let retry = (self.job_not_before > now).then(|| self.job_not_before - now);
@@ -279,7 +302,8 @@ impl Thread {
             }
             Command::Frame { consumer, frame } => self.shard.consumer_frame(now, consumer, frame),
             Command::Written { consumer, bytes } => self.shard.written(consumer, bytes),
-            Command::Detach { consumer } => self.shard.detach(now, consumer),
+            Command::Detach { consumer, is_clean } => self.shard.detach(now, consumer, is_clean),
+            Command::Reach { reply } => drop(reply.send(())),
             Command::QueueAdd {
                 name,
                 settings,
@@ -378,7 +402,12 @@ impl Thread {
     fn commit(&mut self) -> Result<(), CommitError> {
         let before = std::time::Instant::now();
         match self.shard.commit(self.clock.now()) {
-            Ok(()) => self.count_commit(before.elapsed()),
+            Ok(()) => {
+                self.count_commit(before.elapsed());
+                if std::mem::take(&mut self.is_blocked) {
+                    self.alarms.clear(AlarmKind::DiskFull, "log");
+                }
+            }
             Err(CommitError::NoSpace(error)) => {
                 self.alarms.raise(
                     AlarmKind::DiskFull,
@@ -386,7 +415,10 @@ impl Thread {
                     format!("the log cannot grow: {error}; publishers wait"),
                     wall_ms(),
                 );
+                self.is_blocked = true;
                 self.job_not_before = self.clock.mono_ms() + JOB_RETRY.as_millis() as u64;
+                // What is stored goes on to its consumers.
+                self.shard.deliver(self.clock.now());
             }
             Err(error) => return Err(error),
         }

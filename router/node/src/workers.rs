@@ -4,6 +4,7 @@
 //! they came. What a guest does takes this thread's time and no other's.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -13,7 +14,7 @@ use waypost_core::limits::Limits;
 use waypost_core::pipeline::{Failure, Item, Outcome, Run, Step, Verdict};
 use waypost_core::route::{PluginIndex, RouteIndex};
 use waypost_host::{CallErrorKind, Instance, MessageRef};
-use waypost_wire::{Message, RecordRef, Slab};
+use waypost_wire::{Code, Message, RecordRef, Slab};
 
 use crate::clock::wall_ms;
 use crate::mailbox::Inbox;
@@ -104,14 +105,26 @@ impl Worker {
             inbox.take(&mut tasks, None);
             for task in tasks.drain(..) {
                 match task {
-                    Task::Work(work) => self.work(work),
+                    Task::Work(work) => self.guarded(work),
                     Task::Stop => return,
                 }
             }
         }
     }
 
-    fn work(&mut self, work: Work) {
+    /// Whatever happens, the batch has an outcome: its publisher waits for it.
+    fn guarded(&mut self, mut work: Work) {
+        let done = std::mem::replace(&mut work.done, Box::new(drop));
+        let count = work.slab.count();
+        let run = AssertUnwindSafe(|| self.work(&work));
+        let outcome = std::panic::catch_unwind(run).unwrap_or_else(|_| {
+            self.instances.clear();
+            Outcome::refused(count, Code::Internal, "the plugin worker failed")
+        });
+        done(outcome);
+    }
+
+    fn work(&mut self, work: &Work) -> Outcome {
         if work.routing.version != self.version {
             // Plugin indexes are the same while only queue routes change; instances may stay then.
             self.version = work.routing.version;
@@ -145,7 +158,7 @@ impl Worker {
                 Answer::Failed(failure) => run.failed(failure),
             }
         }
-        (work.done)(run.finish());
+        run.finish()
     }
 
     fn call(

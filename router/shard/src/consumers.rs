@@ -10,6 +10,13 @@ use waypost_wire::data::{ConsumerFrame, Range};
 
 use crate::{ManageError, Now, Shard, SlotId};
 
+/// Bytes of a consumer's reason for a reject that are kept.
+const REASON_BYTES_MAX: usize = 1024;
+/// The longest delay of a nack: a week. What waits pins the queue's space.
+const DELAY_MS_MAX: u64 = 7 * 86_400_000;
+/// Groups of one queue. Each is kept, pins messages, and is part of every snapshot.
+const GROUPS_MAX: usize = 1024;
+
 /// Where a group begins that is made by its first consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -34,6 +41,8 @@ pub struct Attach {
     pub start: Start,
     /// How long it may take for a message; the queue's default if `None`.
     pub ack_deadline_ms: Option<u64>,
+    /// Slab bytes of one delivery at most, unless it is one message: what the client's frames hold.
+    pub batch_bytes_max: u64,
 }
 
 #[derive(Debug)]
@@ -49,6 +58,7 @@ pub(crate) struct Consumer {
     /// Delivered and not yet written to its stream.
     pub buffered_bytes: u64,
     pub held: u64,
+    pub batch_bytes_max: u64,
 }
 
 impl<V: Vfs> Shard<V> {
@@ -61,6 +71,10 @@ impl<V: Vfs> Shard<V> {
             .slots
             .get_mut(&id)
             .ok_or(ManageError::NoQueue(attach.queue))?;
+        let groups = slot.queue.groups();
+        if !groups.contains_key(&attach.group) && groups.len() >= GROUPS_MAX {
+            return Err(ManageError::Groups(slot.queue.name().into(), GROUPS_MAX));
+        }
         let start = match attach.start {
             Start::Beginning => slot.queue.first(),
             Start::End => slot.queue.next(),
@@ -89,6 +103,7 @@ impl<V: Vfs> Shard<V> {
             sent_bytes: 0,
             buffered_bytes: 0,
             held: 0,
+            batch_bytes_max: attach.batch_bytes_max,
         };
         self.consumers.insert(attach.consumer, consumer);
         Ok(ack_deadline_ms)
@@ -116,11 +131,13 @@ impl<V: Vfs> Shard<V> {
             }
             ConsumerFrame::Ack(ranges) => self.ack(now, consumer, id, &group, &ranges),
             ConsumerFrame::Nack { delay_ms, ranges } => {
-                let due = (delay_ms > 0).then(|| now.mono_ms.saturating_add(delay_ms));
+                let due =
+                    (delay_ms > 0).then(|| now.mono_ms.saturating_add(delay_ms.min(DELAY_MS_MAX)));
                 let taken = self.take(consumer, id, &group, &ranges);
                 self.put_back(now, id, &group, taken, due, "nacked by its consumer");
             }
             ConsumerFrame::Reject { reason, ranges } => {
+                let reason = &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)];
                 let taken = self.take(consumer, id, &group, &ranges);
                 self.dead_letter(
                     now,
@@ -159,7 +176,7 @@ impl<V: Vfs> Shard<V> {
         };
         slot.acked += done;
         self.counters.acked += done;
-        self.counters.stale += asked.saturating_sub(done);
+        self.count_stale(asked.saturating_sub(done));
         self.release(consumer, done);
         if let Some(entry) = entry {
             self.moved.insert(id);
@@ -185,9 +202,14 @@ impl<V: Vfs> Shard<V> {
         let asked: u64 = ranges
             .iter()
             .fold(0, |sum, r| sum.saturating_add(r.count()));
-        self.counters.stale += asked.saturating_sub(count);
+        self.count_stale(asked.saturating_sub(count));
         self.release(consumer, count);
         taken
+    }
+
+    /// What is asked for can be any number; what is counted must not overflow.
+    fn count_stale(&mut self, count: u64) {
+        self.counters.stale = self.counters.stale.saturating_add(count);
     }
 
     fn release(&mut self, consumer: ConsumerId, count: u64) {
@@ -199,7 +221,10 @@ impl<V: Vfs> Shard<V> {
 
     /// A consumer is gone. What it holds is delivered to others; [`crate::Output::Detached`]
     /// follows when everything that it said before is synced.
-    pub fn detach(&mut self, now: Now, consumer: ConsumerId) {
+    ///
+    /// `is_clean` says that it took its leave: then what it holds was not tried in vain, and keeps
+    /// its attempt.
+    pub fn detach(&mut self, now: Now, consumer: ConsumerId, is_clean: bool) {
         let Some(state) = self.consumers.remove(&consumer) else {
             return;
         };
@@ -218,6 +243,19 @@ impl<V: Vfs> Shard<V> {
         let taken = named
             .map(|n| n.group.take_all(consumer))
             .unwrap_or_default();
+        if is_clean {
+            let before = |a: Attempted| Attempted {
+                attempt: a.attempt.saturating_sub(1),
+                ..a
+            };
+            if let Some(named) = slot.queue.group_mut(&state.group) {
+                named
+                    .group
+                    .put_back(taken.into_iter().map(before).collect(), None);
+            }
+            self.ready.insert(id);
+            return self.set_timer(id);
+        }
         self.put_back(
             now,
             id,

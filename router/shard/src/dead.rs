@@ -83,7 +83,13 @@ impl<V: Vfs> Shard<V> {
                 }
             }
         }
-        self.settle(now, id, group, &sorted.moved, sorted.later);
+        let Sorted { moved, later, .. } = sorted;
+        if moved.is_empty() || later.is_empty() {
+            return self.settle(now, id, group, &moved, later);
+        }
+        // The set was full; the next one takes more, until the log has no room.
+        self.settle(now, id, group, &moved, Vec::new());
+        self.dead_letter(now, id, group, later, reason);
     }
 
     /// Appends the ack of the originals and their copies: both or neither.

@@ -19,6 +19,7 @@ const DELIVER_BYTES_MAX: u64 = waypost_wire::BATCH_BYTES_MAX as u64;
 struct Room {
     messages: u64,
     bytes: u64,
+    batch_bytes: u64,
     deadline: u64,
 }
 
@@ -105,6 +106,7 @@ impl<V: Vfs> Shard<V> {
             return Some((
                 consumer,
                 Room {
+                    batch_bytes: state.batch_bytes_max.max(1),
                     messages,
                     bytes,
                     deadline,
@@ -127,7 +129,7 @@ impl<V: Vfs> Shard<V> {
         let there = u64::from(chunk.slab.count() - skip).min(run.range.count()) as u32;
         let part = chunk.slab.slice(skip, there);
         // One message may pass the credit in bytes: otherwise a large one would never go.
-        let bytes_max = room.bytes.min(DELIVER_BYTES_MAX) as usize;
+        let bytes_max = room.bytes.min(DELIVER_BYTES_MAX).min(room.batch_bytes) as usize;
         let count = if part.bytes().len() <= bytes_max {
             there
         } else {
@@ -235,9 +237,13 @@ impl<V: Vfs> Shard<V> {
             Some(chunk) => Found::Nothing {
                 until: chunk.first_offset,
             },
-            None => Found::Nothing {
-                until: slot.queue.visible(),
-            },
+            None => {
+                let (queue, until) = (slot.queue.name().to_owned(), slot.queue.visible());
+                let text =
+                    format!("queue '{queue}': the log has nothing from offset {offset} to {until}");
+                self.outputs.push(Output::Alarm { queue, text });
+                Found::Nothing { until }
+            }
         };
         match slot.members.get_mut(group) {
             Some(members) => members.read_ahead = chunks,

@@ -24,6 +24,9 @@ pub enum ManageError {
     /// Durable and memory queues cannot become each other.
     #[error("queue '{0}' cannot change its durability; remove it first")]
     Durability(Arc<str>),
+    /// A queue has as many groups as it may.
+    #[error("queue '{0}' has {1} groups, which is the limit")]
+    Groups(Arc<str>, usize),
     /// A queue that the node itself needs.
     #[error("queue '{0}' is the node's own and cannot be removed")]
     Needed(Arc<str>),
@@ -42,6 +45,7 @@ impl ManageError {
             ManageError::NoQueue(_) => Code::NotFound,
             ManageError::Exists(_) | ManageError::Durability(_) => Code::Exists,
             ManageError::Needed(_) => Code::Forbidden,
+            ManageError::Groups(..) => Code::Busy,
             ManageError::Log(_) | ManageError::Commit(_) => Code::Internal,
         }
     }
@@ -201,6 +205,10 @@ impl<V: Vfs> Shard<V> {
             return Ok(0);
         };
         let (entry, gone) = slot.queue.purge();
+        // Nobody holds anything of it any more.
+        let holders = self.consumers.values_mut().filter(|c| c.slot == id);
+        holders.for_each(|consumer| consumer.held = 0);
+        self.ready.insert(id);
         self.journal(id, &entry, now);
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.members.values_mut().for_each(|m| m.read_ahead.clear());
@@ -253,6 +261,9 @@ impl<V: Vfs> Shard<V> {
                         .skip(skip)
                         .take(count as usize - found.len())
                     {
+                        if bytes >= 1 << 20 {
+                            break;
+                        }
                         bytes += body.len();
                         found.push(Peeked {
                             offset,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use waypost_client::{Code, ConsumerOptions, ExceptionKind, Level, Message};
 
 use crate::harness::{self, Setup, Taken, ack, drain, messages, publish, publish_all, take};
-use crate::raw::Raw;
+use crate::raw::{self, Raw};
 
 const QUEUE: &str = r#"
 [[queue]]
@@ -382,6 +382,61 @@ messages_max = 5
         assert!(exception.text.contains("'q'"), "{}", exception.text);
         drain(&client, "q", "g", 5).await;
         publish_all(&client, &messages("a", 5)).await;
+        node.stop().await;
+    });
+}
+
+/// One queue, two filters that overlap, two routes to it, and batches of several topics with a
+/// refused message among them: each message is there as often as routes lead it there, in order.
+#[test]
+fn overlapping_ways_to_one_queue_lose_nothing() {
+    harness::run(async {
+        let config = "[[queue]]\nname = \"q\"\nfrom = [\"a/#\", \"a/b\"]\n\
+             [[queue]]\nname = \"r\"\n\
+             [[route]]\nname = \"one\"\nfrom = \"a/#\"\nto = [\"queue:r\"]\n\
+             [[route]]\nname = \"two\"\nfrom = \"a/b\"\nto = [\"queue:r\"]\n";
+        let node = Setup::new(config).start().await;
+        let client = node.client().await;
+        let raw = Raw::connect(&node).await;
+        let mut publisher = raw.publisher(0).await;
+        let topics = ["a/b", "a/c", "a/b", "$no", "a/b"];
+        let message = |(n, topic): (usize, &&str)| Message::new(*topic, n.to_string());
+        let batch: Vec<Message> = topics.iter().enumerate().map(message).collect();
+        publisher.send(&raw::publish(1, &batch)).await;
+        let confirm = publisher.confirm().await;
+        assert_eq!((confirm.up_to, confirm.level), (5, Level::Stored));
+        assert_eq!(confirm.exceptions.len(), 1);
+        let texts = |taken: Vec<Taken>| taken.iter().map(|t| t.text()).collect::<Vec<_>>();
+        assert_eq!(
+            texts(drain(&client, "q", "g", 4).await),
+            ["0", "1", "2", "4"]
+        );
+        let twice = ["0", "0", "1", "2", "2", "4", "4"];
+        assert_eq!(texts(drain(&client, "r", "g", 7).await), twice);
+        assert_eq!(harness::queue(&client, "q").await.next_offset, 4);
+        client.close().await;
+        node.stop().await;
+    });
+}
+
+/// A purge takes what consumers hold; they are not counted as full afterwards.
+#[test]
+fn a_purge_frees_those_who_held_what_it_took() {
+    harness::run(async {
+        let node = Setup::new(QUEUE).start().await;
+        let client = node.client().await;
+        publish_all(&client, &messages("a/b", 20)).await;
+        let mut consumer = harness::consumer(&client, "q", "g").await;
+        let held = take(&mut consumer, 20).await;
+        assert_eq!(client.queue_purge("q").await.unwrap(), 20);
+        ack(&consumer, &held);
+        publish_all(&client, &messages("a/b", 30)).await;
+        let taken = take(&mut consumer, 30).await;
+        assert_eq!(taken[0].offset, 20);
+        ack(&consumer, &taken);
+        consumer.close().await.unwrap();
+        assert_eq!(harness::queue(&client, "q").await.messages, 0);
+        client.close().await;
         node.stop().await;
     });
 }

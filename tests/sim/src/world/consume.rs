@@ -53,6 +53,7 @@ impl World {
             group: group.to_owned(),
             start,
             ack_deadline_ms,
+            batch_bytes_max: 1 << 20,
         };
         let deadline_ms = match self.shard.attach(now, attach) {
             Ok(deadline_ms) => deadline_ms,
@@ -103,7 +104,7 @@ impl World {
             self.fail(state.life, &state.group, consumer, offset, None);
         }
         let now = self.now();
-        self.shard.detach(now, consumer);
+        self.shard.detach(now, consumer, false);
         self.note_dead_letters()
     }
 
