@@ -240,3 +240,33 @@ fn many_clients_come_and_go_while_others_work() {
         assert!(began.elapsed() < Duration::from_secs(60));
     });
 }
+
+/// QUIC connections outlive their addresses, on whichever thread the node keeps them.
+#[test]
+fn a_client_that_changes_its_address_goes_on() {
+    harness::run(async {
+        let node = Setup::new(QUEUE)
+            .change(|c| c.node.threads = 3)
+            .start()
+            .await;
+        for _ in 0..3 {
+            let (endpoint, quic) = Dial::default().endpoint(&node).await.unwrap();
+            let raw = Dial::greet(quic).await;
+            let mut publisher = raw.publisher(0).await;
+            publisher
+                .send(&crate::raw::publish(1, &messages("a/b", 1)))
+                .await;
+            assert_eq!(publisher.confirm().await.up_to, 1);
+            let before = endpoint.local_addr().unwrap();
+            let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            endpoint.rebind(other).unwrap();
+            assert_ne!(endpoint.local_addr().unwrap(), before);
+            publisher
+                .send(&crate::raw::publish(2, &messages("a/b", 1)))
+                .await;
+            assert_eq!(publisher.confirm().await.up_to, 2);
+            raw.quic.close(quinn::VarInt::from_u32(0), b"");
+        }
+        node.stop().await;
+    });
+}

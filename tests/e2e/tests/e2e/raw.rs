@@ -40,9 +40,18 @@ impl Default for Dial {
 impl Dial {
     /// The QUIC connection alone.
     pub async fn quic(&self, node: &TestNode) -> Result<Connection, ConnectionError> {
+        Ok(self.endpoint(node).await?.1)
+    }
+
+    /// The same, with the endpoint that it belongs to.
+    pub async fn endpoint(
+        &self,
+        node: &TestNode,
+    ) -> Result<(Endpoint, Connection), ConnectionError> {
         let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         endpoint.set_default_client_config(self.config(&node.tls("")));
-        endpoint.connect(node.address(), "127.0.0.1").unwrap().await
+        let connecting = endpoint.connect(node.address(), "127.0.0.1").unwrap();
+        Ok((endpoint.clone(), connecting.await?))
     }
 
     fn config(&self, tls: &Path) -> quinn::ClientConfig {
@@ -76,7 +85,11 @@ impl Dial {
 
     /// A connection that was welcomed.
     pub async fn welcomed(&self, node: &TestNode) -> Raw {
-        let quic = self.quic(node).await.unwrap();
+        Self::greet(self.quic(node).await.unwrap()).await
+    }
+
+    /// HELLO and WELCOME on a new connection.
+    pub async fn greet(quic: Connection) -> Raw {
         let mut control = RawStream::open(&quic).await;
         control.send(&hello(&[waypost_wire::VERSION], "")).await;
         let frame = control.next().await.expect("WELCOME");
