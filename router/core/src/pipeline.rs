@@ -595,6 +595,7 @@ impl Run {
         let route = &self.table.routes()[stage.route as usize].name;
         match &*self.plugin_name(stage.route, stage.plugin) {
             "" => format!("route '{route}': {reason}"),
+            plugin if reason.is_empty() => format!("route '{route}', plugin '{plugin}'"),
             plugin => format!("route '{route}', plugin '{plugin}': {reason}"),
         }
     }

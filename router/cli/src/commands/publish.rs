@@ -402,7 +402,7 @@ fn show_explained(explained: &Explained, output: Output) -> anyhow::Result<()> {
         output.lines(table.lines(0, output.style()))?;
     }
     match &explained.destinations[..] {
-        [] => output.line("it would reach nothing"),
-        destinations => output.line(format!("it would reach {}", destinations.join(", "))),
+        [] => output.line("would end: nowhere"),
+        destinations => output.line(format!("would end: {}", destinations.join(", "))),
     }
 }
