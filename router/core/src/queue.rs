@@ -207,13 +207,6 @@ impl Queue {
         first
     }
 
-    /// Takes back the last `count` offsets, which nobody has seen: their write was refused.
-    pub fn unappend(&mut self, count: u64, bytes: u64) {
-        debug_assert!(self.next - count >= self.visible);
-        self.next -= count;
-        self.bytes -= bytes;
-    }
-
     /// Everything appended so far may be delivered.
     pub fn set_visible(&mut self) {
         self.visible = self.next;

@@ -118,17 +118,6 @@ impl PublisherSession {
         self.batches.len()
     }
 
-    /// The first sequence of a batch.
-    pub fn first_sequence(&self, id: BatchId) -> u64 {
-        match id
-            .checked_sub(self.first_batch + 1)
-            .and_then(|i| self.batches.get(i as usize))
-        {
-            Some(before) => before.last_sequence + 1,
-            None => self.settled_sequence + 1,
-        }
-    }
-
     /// A batch came. Its id, for [`PublisherSession::settle`].
     pub fn on_batch(
         &mut self,
@@ -250,7 +239,6 @@ mod tests {
         let a = session.on_batch(1, 2, 20).unwrap();
         let b = session.on_batch(3, 1, 10).unwrap();
         let c = session.on_batch(4, 1, 10).unwrap();
-        assert_eq!([a, b, c].map(|id| session.first_sequence(id)), [1, 3, 4]);
         session.settle(b, Level::Stored, vec![]);
         assert_eq!(session.poll_confirm(), None);
         let exception = Exception {

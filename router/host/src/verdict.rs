@@ -25,7 +25,7 @@ pub enum Verdict {
     },
     /// It goes to the dead-letter queue.
     DeadLetter(Option<Box<str>>),
-    /// The plugin's answer for this message breaks a rule: treat it as the route's `on_error` says.
+    /// The plugin's answer for this message breaks a rule: treat it as the plugin's `on_error` says.
     Violation(Box<Violation>),
 }
 
