@@ -75,7 +75,7 @@ impl Session {
                 true => Duration::ZERO,
                 false => NEXT_ADDRESS * index as u32,
             };
-            let (endpoint, config) = (endpoint.clone(), config.clone());
+            let (endpoint, config) = (endpoint.clone(), config.of(address));
             let (name, given) = (options.expected_name().to_owned(), options.address.clone());
             attempts.spawn(async move {
                 tokio::time::sleep(wait).await;

@@ -17,11 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{EndpointConfig, TransportConfig, VarInt};
+use quinn::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::{Domain, Protocol, Socket, Type};
+use waypost_wire::LOOPBACK_UDP_PAYLOAD_MAX;
 
 use crate::error::ConnectError;
 use crate::options::{ConnectOptions, Identity, Source};
@@ -39,16 +40,32 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Six keep-alives.
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 
+/// QUIC's settings by the kind of path.
+#[derive(Clone)]
+pub(crate) struct ClientConfigs {
+    network: quinn::ClientConfig,
+    loopback: quinn::ClientConfig,
+}
+
+impl ClientConfigs {
+    /// The settings for a connection to `address`.
+    pub(crate) fn of(&self, address: SocketAddr) -> quinn::ClientConfig {
+        match address.ip().to_canonical().is_loopback() {
+            true => self.loopback.clone(),
+            false => self.network.clone(),
+        }
+    }
+}
+
 /// One UDP socket for all connections of a client: both IP versions where the system has them.
 pub(crate) fn endpoint() -> Result<quinn::Endpoint, ConnectError> {
     let socket = socket().map_err(ConnectError::Socket)?;
-    quinn::Endpoint::new(
-        EndpointConfig::default(),
-        None,
-        socket,
-        Arc::new(quinn::TokioRuntime),
-    )
-    .map_err(ConnectError::Socket)
+    let mut config = EndpointConfig::default();
+    config
+        .max_udp_payload_size(LOOPBACK_UDP_PAYLOAD_MAX)
+        .map_err(|error| ConnectError::Options(error.to_string()))?;
+    quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
+        .map_err(ConnectError::Socket)
 }
 
 fn socket() -> std::io::Result<UdpSocket> {
@@ -76,10 +93,21 @@ fn socket() -> std::io::Result<UdpSocket> {
 }
 
 /// QUIC's settings with the certificates of `options`.
-pub(crate) fn client_config(options: &ConnectOptions) -> Result<quinn::ClientConfig, ConnectError> {
+pub(crate) fn client_config(options: &ConnectOptions) -> Result<ClientConfigs, ConnectError> {
     let crypto = QuicClientConfig::try_from(tls(options)?)
         .map_err(|error| ConnectError::Options(error.to_string()))?;
-    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut network = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut loopback = network.clone();
+    network.transport_config(Arc::new(transport()));
+    let mut large = transport();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(LOOPBACK_UDP_PAYLOAD_MAX);
+    large.mtu_discovery_config(Some(discovery));
+    loopback.transport_config(Arc::new(large));
+    Ok(ClientConfigs { network, loopback })
+}
+
+fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
@@ -92,8 +120,7 @@ pub(crate) fn client_config(options: &ConnectOptions) -> Result<quinn::ClientCon
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()));
-    config.transport_config(Arc::new(transport));
-    Ok(config)
+    transport
 }
 
 fn tls(options: &ConnectOptions) -> Result<rustls::ClientConfig, ConnectError> {

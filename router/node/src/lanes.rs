@@ -4,14 +4,19 @@
 //! connection stays what it is when its client changes its address; everything else of a
 //! connection (crypto, streams, its tasks) stays on its own lane.
 
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use waypost_wire::LOOPBACK_UDP_PAYLOAD_MAX;
 
 /// The lanes. Tasks of a lane end when the lanes are stopped.
 pub(crate) struct Lanes {
@@ -103,6 +108,50 @@ impl Runtime for Spread {
         &self,
         socket: std::net::UdpSocket,
     ) -> std::io::Result<Arc<dyn AsyncUdpSocket>> {
-        TokioRuntime.wrap_udp_socket(socket)
+        Ok(Arc::new(Sized64K(TokioRuntime.wrap_udp_socket(socket)?)))
+    }
+}
+
+/// The system's socket, of which one receive is known to bring at most 64 KiB, however many
+/// datagrams it joins. quinn makes room for the largest datagram times the most that can be joined,
+/// which would be 13 MB where 2 MB can be filled.
+#[derive(Debug)]
+struct Sized64K(Arc<dyn AsyncUdpSocket>);
+
+/// Datagrams of the largest size that hold 64 KiB.
+const RECEIVE_SEGMENTS: usize = (64 << 10) / LOOPBACK_UDP_PAYLOAD_MAX as usize + 1;
+
+impl AsyncUdpSocket for Sized64K {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.0.clone().create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> std::io::Result<()> {
+        self.0.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<std::io::Result<usize>> {
+        self.0.poll_recv(cx, buffers, meta)
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.0.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.0.max_receive_segments().min(RECEIVE_SEGMENTS)
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.0.may_fragment()
     }
 }

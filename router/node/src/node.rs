@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 
-use quinn::{Endpoint, EndpointConfig, VarInt};
+use quinn::{Endpoint, VarInt};
 use tokio::sync::watch;
 use waypost_core::limits::Limits;
 use waypost_core::queue::Settings;
@@ -31,7 +31,7 @@ use crate::routing::{self, CurrentRouting};
 use crate::shard_thread::{self, Command, ShardHandle};
 use crate::stream_io::StreamError;
 use crate::tls::{self, TlsFiles};
-use crate::transport;
+use crate::transport::{self, ServerConfigs};
 use crate::view::View;
 use crate::workers::Workers;
 
@@ -209,7 +209,7 @@ impl Starting {
         joins.push(shard_join);
         let lanes = Lanes::start(or_cores(node.threads)).map_err(StartError::Thread)?;
         let spread = Spread::new(&lanes);
-        let endpoint = self.listen(&lanes, spread.clone(), tls)?;
+        let (endpoint, configs) = self.listen(&lanes, spread.clone(), tls)?;
         let listen = endpoint.local_addr().map_err(|error| StartError::Listen {
             address: node.listen,
             error,
@@ -245,7 +245,7 @@ impl Starting {
         let admin = self.serve_admin(&shared)?;
         lanes
             .handle(0)
-            .spawn(accept(shared.clone(), endpoint.clone(), spread));
+            .spawn(accept(shared.clone(), endpoint.clone(), configs, spread));
         let reserve = self.config.log.disk_reserve_bytes;
         let watch = shard_thread::watch_disk(
             shared.data_dir.clone(),
@@ -384,14 +384,18 @@ impl Starting {
         lanes: &Lanes,
         spread: Arc<Spread>,
         tls: rustls::ServerConfig,
-    ) -> Result<Endpoint, StartError> {
+    ) -> Result<(Endpoint, ServerConfigs), StartError> {
         let address = self.config.node.listen;
         let failed = |error| StartError::Listen { address, error };
         let socket = transport::bind(address).map_err(failed)?;
-        let server = transport::server_config(tls, &self.config.limits)
+        let configs = transport::server_config(tls, &self.config.limits)
             .map_err(|error| failed(std::io::Error::other(error)))?;
+        let settings =
+            transport::endpoint_config().map_err(|error| failed(std::io::Error::other(error)))?;
+        let server = Some((*configs.of(address)).clone());
         let _on_lane = lanes.handle(0).enter();
-        Endpoint::new(EndpointConfig::default(), Some(server), socket, spread).map_err(failed)
+        let endpoint = Endpoint::new(settings, server, socket, spread).map_err(failed)?;
+        Ok((endpoint, configs))
     }
 
     fn serve_admin(&self, shared: &Arc<Shared>) -> Result<Option<SocketAddr>, StartError> {
@@ -453,7 +457,12 @@ fn limits(config: &Config) -> Limits {
 }
 
 /// Lets connections in, one lane after the other.
-async fn accept(node: Arc<Shared>, endpoint: Endpoint, spread: Arc<Spread>) {
+async fn accept(
+    node: Arc<Shared>,
+    endpoint: Endpoint,
+    configs: ServerConfigs,
+    spread: Arc<Spread>,
+) {
     let mut next_id = 1;
     while let Some(incoming) = endpoint.accept().await {
         match connection::admit(&node, &incoming) {
@@ -466,7 +475,8 @@ async fn accept(node: Arc<Shared>, endpoint: Endpoint, spread: Arc<Spread>) {
                 let id = next_id;
                 next_id += 1;
                 let lane = spread.aim(id as usize);
-                let Ok(connecting) = incoming.accept() else {
+                let config = configs.of(incoming.remote_address());
+                let Ok(connecting) = incoming.accept_with(config) else {
                     continue;
                 };
                 let greeting = Greeting::begin(&node);

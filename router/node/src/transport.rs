@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
-use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    ConfigError, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig,
+    VarInt,
+};
 use socket2::{Domain, Protocol, Socket, Type};
+use waypost_wire::LOOPBACK_UDP_PAYLOAD_MAX;
 
 use crate::config::LimitsConfig;
 
@@ -42,7 +46,45 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
 pub(crate) fn server_config(
     tls: rustls::ServerConfig,
     limits: &LimitsConfig,
-) -> Result<ServerConfig, NoInitialCipherSuite> {
+) -> Result<ServerConfigs, NoInitialCipherSuite> {
+    let mut network = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    let mut loopback = network.clone();
+    network.transport_config(Arc::new(transport(limits)));
+    let mut large = transport(limits);
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(LOOPBACK_UDP_PAYLOAD_MAX);
+    large.mtu_discovery_config(Some(discovery));
+    loopback.transport_config(Arc::new(large));
+    Ok(ServerConfigs {
+        network: Arc::new(network),
+        loopback: Arc::new(loopback),
+    })
+}
+
+/// What the endpoint takes from the network at all.
+pub(crate) fn endpoint_config() -> Result<EndpointConfig, ConfigError> {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(LOOPBACK_UDP_PAYLOAD_MAX)?;
+    Ok(config)
+}
+
+/// QUIC's settings by the kind of path.
+pub(crate) struct ServerConfigs {
+    network: Arc<ServerConfig>,
+    loopback: Arc<ServerConfig>,
+}
+
+impl ServerConfigs {
+    /// The settings for a connection from `address`.
+    pub(crate) fn of(&self, address: SocketAddr) -> Arc<ServerConfig> {
+        match address.ip().to_canonical().is_loopback() {
+            true => self.loopback.clone(),
+            false => self.network.clone(),
+        }
+    }
+}
+
+fn transport(limits: &LimitsConfig) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(
@@ -54,7 +96,5 @@ pub(crate) fn server_config(
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
-    let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    server.transport_config(Arc::new(transport));
-    Ok(server)
+    transport
 }

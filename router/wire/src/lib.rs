@@ -29,6 +29,10 @@ pub const ALPN: &[u8] = b"waypost/1";
 pub const PORT: u16 = 9297;
 /// Highest protocol version this build speaks.
 pub const VERSION: u32 = 1;
+/// UDP payload of a datagram on the loopback interface at most, found by MTU discovery as on any
+/// path. Ten of them fit one system call with segmentation offload (64 KiB), and QUIC sends up to
+/// ten at once.
+pub const LOOPBACK_UDP_PAYLOAD_MAX: u16 = 6_400;
 /// Payload limit where the configuration names none: 1 MiB.
 pub const PAYLOAD_BYTES_DEFAULT: usize = 1 << 20;
 /// The largest payload limit that can be configured: 64 MiB.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, Incoming, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, Incoming, MtuDiscoveryConfig, TransportConfig, VarInt};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use waypost_client::wire::LOOPBACK_UDP_PAYLOAD_MAX;
 
 use super::relay::Relay;
 use super::store;
@@ -60,8 +61,12 @@ pub fn serve(dir: &Path, stored: bool, threads: usize) -> Result<()> {
         std::process::exit(0);
     });
     runtime()?.block_on(async {
+        let mut settings = EndpointConfig::default();
+        settings
+            .max_udp_payload_size(LOOPBACK_UDP_PAYLOAD_MAX)
+            .context("endpoint")?;
         let endpoint = Endpoint::new(
-            EndpointConfig::default(),
+            settings,
             Some(config),
             socket,
             Arc::new(quinn::TokioRuntime),
@@ -139,7 +144,10 @@ fn server_config(dir: &Path) -> Result<(quinn::ServerConfig, PathBuf)> {
     let crypto = QuicServerConfig::try_from(tls).context("TLS")?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     let mut transport = TransportConfig::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(LOOPBACK_UDP_PAYLOAD_MAX);
     transport
+        .mtu_discovery_config(Some(discovery))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
