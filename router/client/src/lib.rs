@@ -57,6 +57,6 @@ pub use publisher::{
 pub use subscriber::{Subscriber, SubscriberEvent};
 
 pub use waypost_wire as wire;
-pub use waypost_wire::control::Start;
+pub use waypost_wire::control::{GroupKind, Start};
 pub use waypost_wire::data::{Exception, ExceptionKind, Level, Live, Range};
 pub use waypost_wire::{Code, Filter, Message, RecordRef, Slab};

@@ -141,6 +141,7 @@ fn other_answer(expected: &'static str, other: &ManagedResponse) -> Error {
         ManagedResponse::PluginList(_) => "PluginList",
         ManagedResponse::NodeInfo(_) => "NodeInfo",
         ManagedResponse::Explain(_) => "Explain",
+        ManagedResponse::Backup(_) => "Backup",
     };
     Error::Protocol(waypost_wire::WireError::Malformed {
         frame: FrameType::Managed,

@@ -46,6 +46,7 @@ impl Client {
         let first = OpenSubscriber {
             filters: filters.iter().map(|f| f.as_str().to_owned()).collect(),
             name: name.into(),
+            ..OpenSubscriber::default()
         };
         let mut subscriber = Subscriber {
             handle: self.inner.clone(),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every offset below `fresh` is in exactly one of four places: acked, leased (with a
 //! consumer), again (to be delivered now), or delayed. Offsets from `fresh` on were never given
-//! out. State is kept by range, so that a batch costs one entry and only the messages that were
+//! out, unless they are acked: their messages are gone. State is kept by range, so that a batch costs one entry and only the messages that were
 //! settled out of order cost more.
 //!
 //! Deadlines run on a monotonic clock and are not durable: after a restart every message that was
@@ -185,15 +185,35 @@ impl Group {
         if self.again.len() + self.delayed.len() + self.acked.len() >= EXCEPTIONS_MAX {
             return None;
         }
-        let range = (self.fresh < end).then(|| cut(self.fresh, end - 1))?;
-        Some(Attempted { range, attempt: 1 })
+        let (first, last) = self.next_fresh(end)?;
+        Some(Attempted {
+            range: cut(first, last),
+            attempt: 1,
+        })
+    }
+
+    /// The first stretch below `end` that was never given out and is not gone.
+    fn next_fresh(&self, end: u64) -> Option<(u64, u64)> {
+        let first = match self.acked.covering(self.fresh) {
+            Some(gone) => gone.last.saturating_add(1),
+            None => self.fresh,
+        };
+        let end = self
+            .acked
+            .next_from(first)
+            .map_or(end, |next| end.min(next));
+        (first < end).then(|| (first, end - 1))
     }
 
     /// Gives a range, which must be (the start of) the one that [`Group::next_run`] gave, to a
     /// consumer until `deadline`.
     pub fn lease(&mut self, consumer: ConsumerId, run: Attempted, deadline: u64) {
         let Range { first, last } = run.range;
-        if first == self.fresh {
+        if first >= self.fresh {
+            debug_assert!(
+                first == self.fresh
+                    || self.acked.covering(self.fresh).map(|r| r.last + 1) == Some(first)
+            );
             self.fresh = last + 1;
         } else if let Some((end, attempt)) = self.again.remove(&first) {
             if end > last {
@@ -389,6 +409,65 @@ impl Group {
         self.floor = offset;
         self.fresh = self.fresh.max(offset);
         self.raise_floor();
+    }
+
+    /// Counts ranges as acked, whoever holds them: their messages are gone. What was never given out
+    /// is passed over when its turn comes, because acked ranges are.
+    pub fn remove(&mut self, ranges: &[Range]) {
+        for range in ranges {
+            let all: Vec<u64> = self.overlapping(*range);
+            for first in all {
+                let Some(lease) = self.remove_lease(first) else {
+                    continue;
+                };
+                if first < range.first {
+                    let last = range.first - 1;
+                    self.put_lease(first, Lease { last, ..lease });
+                }
+                if lease.last > range.last {
+                    self.put_lease(range.last + 1, lease);
+                }
+            }
+            take_overlap(&mut self.again, *range);
+            self.cut_delayed(*range);
+            self.acked.insert(*range);
+        }
+        self.raise_floor();
+    }
+
+    /// The starts of leases that overlap a range.
+    fn overlapping(&self, range: Range) -> Vec<u64> {
+        let start = self
+            .leases
+            .range(..=range.first)
+            .next_back()
+            .map_or(range.first, |(first, _)| *first);
+        let touched =
+            |(first, lease): (&u64, &Lease)| (lease.last >= range.first).then_some(*first);
+        self.leases
+            .range(start..=range.last)
+            .filter_map(touched)
+            .collect()
+    }
+
+    fn cut_delayed(&mut self, cut: Range) {
+        let touched: Vec<(u64, u64)> = self
+            .delayed
+            .iter()
+            .filter(|((_, first), (last, _))| *first <= cut.last && *last >= cut.first)
+            .map(|(key, _)| *key)
+            .collect();
+        for (due, first) in touched {
+            let Some((last, attempt)) = self.delayed.remove(&(due, first)) else {
+                continue;
+            };
+            if first < cut.first {
+                self.delayed.insert((due, first), (cut.first - 1, attempt));
+            }
+            if last > cut.last {
+                self.delayed.insert((due, cut.last + 1), (last, attempt));
+            }
+        }
     }
 
     fn put_lease(&mut self, first: u64, lease: Lease) {

@@ -7,21 +7,76 @@
 //! 3 acked          := group id, range count, range*      range := gap after the last end, length - 1
 //! 4 attempts       := group id, count, (range, attempt)*
 //! 5 truncated      := offset                             everything below is gone for every group
-//! snapshot := version u8 (= 1), first offset, next offset, next group id, group count, group*
+//! 6 removed        := range count, range*                these are gone for every group
+//! 7 group added    := group id, start offset, name length, name, options     with options
+//! 8 group moved    := group id, offset
+//! options  := kind (0 shared, 1 exclusive, 2 key), filter count, (filter length, filter)*
+//! snapshot := version u8 (= 2), first offset, next offset, next group id, group count, group*, section*
 //! group    := group id, name length, name, floor, range count, range*, attempts count, (range, attempt)*
+//! section  := id, length, value
+//! 1 removed        := range count, range*
+//! 2 options        := group id, options                  of a group that has other than the default
 //! ```
+//!
+//! A snapshot of version 1 has no sections. A section that a reader does not know is an error: it
+//! was written by a newer version, and leaving it out would forget something.
 //!
 //! Ranges of an entry ascend. The log's checksums cover these bytes, so an entry that does not
 //! parse was written by another version.
 
+use waypost_wire::Filter;
 use waypost_wire::data::Range;
 use waypost_wire::varint::{self, Reader};
 
 use crate::group::Attempted;
 use crate::ranges::RangeSet;
 
+/// The version that this build writes.
+const SNAPSHOT_VERSION: u8 = 2;
+const SECTION_REMOVED: u64 = 1;
+const SECTION_OPTIONS: u64 = 2;
+
 /// Numbers a group within its queue; never used again.
 pub type GroupId = u32;
+
+/// How the messages of a queue are shared out in a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum GroupKind {
+    /// Each message to one of the consumers.
+    #[default]
+    Shared,
+    /// All to one consumer at a time, in order.
+    Exclusive,
+    /// All of one key to one consumer at a time, in order.
+    Key,
+}
+
+impl GroupKind {
+    /// The kind with this number.
+    pub fn from_number(number: u64) -> Option<GroupKind> {
+        [GroupKind::Shared, GroupKind::Exclusive, GroupKind::Key]
+            .get(usize::try_from(number).ok()?)
+            .copied()
+    }
+
+    /// The word for people, for the configuration and for `--json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GroupKind::Shared => "shared",
+            GroupKind::Exclusive => "exclusive",
+            GroupKind::Key => "key",
+        }
+    }
+}
+
+/// What a group is made with; it keeps them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupOptions {
+    /// How messages are shared out.
+    pub kind: GroupKind,
+    /// Topics that it takes; none: all.
+    pub filters: Vec<Filter>,
+}
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +89,8 @@ pub enum Entry {
         name: String,
         /// The first offset that it gets.
         start: u64,
+        /// How it is made.
+        options: GroupOptions,
     },
     /// A group was removed.
     GroupRemoved {
@@ -59,6 +116,18 @@ pub enum Entry {
         /// The first offset that is left.
         below: u64,
     },
+    /// Messages are gone for every group.
+    Removed {
+        /// Which; ascending.
+        ranges: Vec<Range>,
+    },
+    /// A group was moved to another place.
+    GroupMoved {
+        /// Its number.
+        id: GroupId,
+        /// The first offset that it gets next.
+        to: u64,
+    },
 }
 
 /// An entry or snapshot that does not parse.
@@ -76,11 +145,20 @@ impl Entry {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32);
         match self {
-            Entry::GroupAdded { id, name, start } => {
-                out.push(1);
+            Entry::GroupAdded {
+                id,
+                name,
+                start,
+                options,
+            } => {
+                let is_plain = *options == GroupOptions::default();
+                out.push(if is_plain { 1 } else { 7 });
                 varint::put(&mut out, u64::from(*id));
                 varint::put(&mut out, *start);
                 varint::put_prefixed(&mut out, name.as_bytes());
+                if !is_plain {
+                    put_options(&mut out, options);
+                }
             }
             Entry::GroupRemoved { id } => {
                 out.push(2);
@@ -100,6 +178,15 @@ impl Entry {
                 out.push(5);
                 varint::put(&mut out, *below);
             }
+            Entry::Removed { ranges } => {
+                out.push(6);
+                put_ranges(&mut out, ranges.len(), ranges.iter().copied());
+            }
+            Entry::GroupMoved { id, to } => {
+                out.push(8);
+                varint::put(&mut out, u64::from(*id));
+                varint::put(&mut out, *to);
+            }
         }
         out
     }
@@ -117,10 +204,16 @@ impl Entry {
 
     fn read(reader: &mut Reader<'_>) -> Option<Entry> {
         let kind = reader.u8()?;
-        if kind == 5 {
-            return Some(Entry::Truncated {
-                below: reader.varint()?,
-            });
+        match kind {
+            5 => {
+                let below = reader.varint()?;
+                return Some(Entry::Truncated { below });
+            }
+            6 => {
+                let ranges = ranges(reader)?;
+                return Some(Entry::Removed { ranges });
+            }
+            _ => {}
         }
         let id = u32::try_from(reader.varint()?).ok()?;
         Some(match kind {
@@ -128,6 +221,7 @@ impl Entry {
                 id,
                 start: reader.varint()?,
                 name: name(reader)?,
+                options: GroupOptions::default(),
             },
             2 => Entry::GroupRemoved { id },
             3 => Entry::Acked {
@@ -137,6 +231,16 @@ impl Entry {
             4 => Entry::Attempts {
                 id,
                 attempts: attempts(reader)?,
+            },
+            7 => Entry::GroupAdded {
+                id,
+                start: reader.varint()?,
+                name: name(reader)?,
+                options: options(reader)?,
+            },
+            8 => Entry::GroupMoved {
+                id,
+                to: reader.varint()?,
             },
             _ => return None,
         })
@@ -152,6 +256,8 @@ pub struct Snapshot {
     pub next: u64,
     /// The next group's number.
     pub next_group: GroupId,
+    /// Offsets whose messages are gone.
+    pub gone: RangeSet,
     /// The groups.
     pub groups: Vec<GroupSnapshot>,
 }
@@ -163,6 +269,8 @@ pub struct GroupSnapshot {
     pub id: GroupId,
     /// Its name.
     pub name: String,
+    /// How it was made.
+    pub options: GroupOptions,
     /// Every offset below is acked.
     pub floor: u64,
     /// Acked ranges above the floor.
@@ -174,7 +282,7 @@ pub struct GroupSnapshot {
 impl Snapshot {
     /// The snapshot's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![1];
+        let mut out = vec![SNAPSHOT_VERSION];
         for number in [
             self.first,
             self.next,
@@ -189,6 +297,18 @@ impl Snapshot {
             varint::put(&mut out, group.floor);
             put_ranges(&mut out, group.acked.len(), group.acked.iter());
             put_attempts(&mut out, &group.attempts);
+        }
+        if !self.gone.is_empty() {
+            put_section(&mut out, SECTION_REMOVED, |out| {
+                put_ranges(out, self.gone.len(), self.gone.iter());
+            });
+        }
+        let special = |group: &&GroupSnapshot| group.options != GroupOptions::default();
+        for group in self.groups.iter().filter(special) {
+            put_section(&mut out, SECTION_OPTIONS, |out| {
+                varint::put(out, u64::from(group.id));
+                put_options(out, &group.options);
+            });
         }
         out
     }
@@ -205,14 +325,15 @@ impl Snapshot {
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Snapshot> {
-        if reader.u8()? != 1 {
+        let version = reader.u8()?;
+        if !(1..=SNAPSHOT_VERSION).contains(&version) {
             return None;
         }
         let mut snapshot = Snapshot {
             first: reader.varint()?,
             next: reader.varint()?,
             next_group: u32::try_from(reader.varint()?).ok()?,
-            groups: Vec::new(),
+            ..Snapshot::default()
         };
         for _ in 0..reader.varint()? {
             let mut group = GroupSnapshot {
@@ -227,8 +348,57 @@ impl Snapshot {
             group.attempts = attempts(reader)?;
             snapshot.groups.push(group);
         }
+        while version > 1 && reader.remaining() > 0 {
+            let id = reader.varint()?;
+            let mut section = Reader::new(reader.prefixed()?);
+            snapshot.section(id, &mut section)?;
+            if section.remaining() > 0 {
+                return None;
+            }
+        }
         Some(snapshot)
     }
+
+    fn section(&mut self, id: u64, reader: &mut Reader<'_>) -> Option<()> {
+        match id {
+            SECTION_REMOVED => ranges(reader)?
+                .into_iter()
+                .for_each(|range| self.gone.insert(range)),
+            SECTION_OPTIONS => {
+                let id = u32::try_from(reader.varint()?).ok()?;
+                let group = self.groups.iter_mut().find(|group| group.id == id)?;
+                group.options = options(reader)?;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn put_section(out: &mut Vec<u8>, id: u64, put: impl FnOnce(&mut Vec<u8>)) {
+    let mut value = Vec::new();
+    put(&mut value);
+    varint::put(out, id);
+    varint::put_prefixed(out, &value);
+}
+
+fn put_options(out: &mut Vec<u8>, options: &GroupOptions) {
+    varint::put(out, options.kind as u64);
+    varint::put(out, options.filters.len() as u64);
+    for filter in &options.filters {
+        varint::put_prefixed(out, filter.as_str().as_bytes());
+    }
+}
+
+fn options(reader: &mut Reader<'_>) -> Option<GroupOptions> {
+    let mut options = GroupOptions {
+        kind: GroupKind::from_number(reader.varint()?)?,
+        filters: Vec::new(),
+    };
+    for _ in 0..reader.varint()? {
+        options.filters.push(Filter::new(name(reader)?).ok()?);
+    }
+    Some(options)
 }
 
 fn name(reader: &mut Reader<'_>) -> Option<String> {
@@ -310,11 +480,26 @@ mod tests {
                 attempt: 7,
             },
         ];
+        let options = GroupOptions {
+            kind: GroupKind::Key,
+            filters: vec![Filter::new("a/+").unwrap(), Filter::new("b/#").unwrap()],
+        };
         for entry in [
             Entry::GroupAdded {
                 id: 3,
                 name: "billing".into(),
                 start: 1 << 40,
+                options: GroupOptions::default(),
+            },
+            Entry::GroupAdded {
+                id: 4,
+                name: "audit".into(),
+                start: 0,
+                options: options.clone(),
+            },
+            Entry::GroupMoved { id: 4, to: 9 },
+            Entry::Removed {
+                ranges: vec![r(2, 2), r(4, 8)],
             },
             Entry::GroupRemoved { id: 3 },
             Entry::Acked {
@@ -336,17 +521,38 @@ mod tests {
         let group = GroupSnapshot {
             id: 1,
             name: "g".into(),
+            options,
             floor: 5,
-            acked,
+            acked: acked.clone(),
             attempts,
         };
         let snapshot = Snapshot {
             first: 5,
             next: 90,
             next_group: 2,
+            gone: acked,
             groups: vec![group],
         };
         assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot));
+    }
+
+    /// A snapshot as the first version wrote it.
+    #[test]
+    fn the_first_version_is_read() {
+        let bytes = b"\x01\x05\x1e\x02\x01\x01\x01g\x05\x01\x07\x02\x01\x03\x00\x02";
+        let snapshot = Snapshot::decode(bytes).unwrap();
+        assert_eq!(
+            (snapshot.first, snapshot.next, snapshot.next_group),
+            (5, 30, 2)
+        );
+        let group = &snapshot.groups[0];
+        assert_eq!((group.name.as_str(), group.floor), ("g", 5));
+        assert_eq!(group.acked.iter().collect::<Vec<_>>(), [r(7, 9)]);
+        assert_eq!(group.attempts[0].range, r(3, 3));
+        assert_eq!(group.options, GroupOptions::default());
+        let mut newer = snapshot.encode();
+        newer.extend([60, 1, 0]);
+        assert!(Snapshot::decode(&newer).is_err());
     }
 
     proptest! {

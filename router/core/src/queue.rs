@@ -11,7 +11,8 @@ use waypost_wire::data::Range;
 use waypost_wire::{Code, Filter};
 
 use crate::group::{Attempted, ConsumerId, Group};
-use crate::journal::{Entry, GroupId, GroupSnapshot, Snapshot};
+use crate::journal::{Entry, GroupId, GroupOptions, GroupSnapshot, Snapshot};
+use crate::ranges::RangeSet;
 
 /// What a queue promises of its messages; every confirm says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -19,8 +20,72 @@ pub enum Durability {
     /// Confirmed means synced.
     #[default]
     Sync,
+    /// Written to disk, synced every [`Settings::interval_ms`]: a crash of the machine may lose what
+    /// came since. Confirmed before that, as received.
+    Interval,
     /// Kept in memory only; gone with the process.
     Memory,
+}
+
+impl Durability {
+    /// Whether the log has it.
+    pub fn is_logged(self) -> bool {
+        self != Durability::Memory
+    }
+}
+
+/// How long a queue keeps its messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Retain {
+    /// Until every group has acked them.
+    #[default]
+    UntilAcked,
+    /// Until a limit of age, bytes or messages is reached, acked or not.
+    Log,
+}
+
+/// What happens when a message would pass a queue's limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AtLimit {
+    /// Its publisher is refused, and may try again.
+    #[default]
+    Refuse,
+    /// The oldest messages make room.
+    DropOldest,
+    /// The oldest messages make room, and go to the dead letters.
+    DeadLetter,
+}
+
+/// Where a message goes that has expired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Expired {
+    /// To the dead letters.
+    #[default]
+    DeadLetter,
+    /// Nowhere.
+    Drop,
+}
+
+/// When a message may be delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DeliverWhen {
+    /// When it is as durable as the queue promises.
+    #[default]
+    Synced,
+    /// At once: after a crash it may never have been.
+    Received,
+}
+
+/// What happens when a group falls behind by [`Settings::slow_messages`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SlowGroup {
+    /// The queue keeps what it has not got yet.
+    #[default]
+    Spill,
+    /// Publishers wait.
+    Hold,
+    /// Its consumers are closed.
+    Close,
 }
 
 /// A queue's settings. Zero never means "none": an absent limit is an `Option`.
@@ -38,7 +103,41 @@ pub struct Settings {
     pub deliver_max: u32,
     /// Topics that reach it without a route being named: short for a route of its own.
     pub from: Vec<Filter>,
+    /// How long messages are kept.
+    pub retain: Retain,
+    /// Messages older than this go, in ms.
+    pub age_max_ms: Option<u64>,
+    /// What happens at `bytes_max` and `messages_max`.
+    pub at_limit: AtLimit,
+    /// How long a message lives at most, in ms after it was received.
+    pub ttl_ms: Option<u64>,
+    /// Where expired messages go.
+    pub expired: Expired,
+    /// Priority levels, 1 to [`PRIORITIES_MAX`].
+    pub priorities: u8,
+    /// Only the newest message of each key is kept.
+    pub last_value: bool,
+    /// Wait before the third attempt, in ms, doubled for each after it; the second comes at once.
+    /// 0: none.
+    pub backoff_ms: u64,
+    /// The longest such wait, in ms.
+    pub backoff_max_ms: u64,
+    /// How long message ids are remembered, in ms.
+    pub dedup_window_ms: Option<u64>,
+    /// When messages may be delivered.
+    pub deliver: DeliverWhen,
+    /// With [`Durability::Interval`]: synced at least so often, in ms.
+    pub interval_ms: u64,
+    /// Where its dead letters go.
+    pub dead_letter: String,
+    /// What happens when a group falls behind.
+    pub slow: SlowGroup,
+    /// By so many messages.
+    pub slow_messages: Option<u64>,
 }
+
+/// The most priority levels: a record's field has 0 to 7.
+pub const PRIORITIES_MAX: u8 = 8;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -49,6 +148,21 @@ impl Default for Settings {
             ack_deadline_ms: 30_000,
             deliver_max: 20,
             from: Vec::new(),
+            retain: Retain::default(),
+            age_max_ms: None,
+            at_limit: AtLimit::default(),
+            ttl_ms: None,
+            expired: Expired::default(),
+            priorities: 1,
+            last_value: false,
+            backoff_ms: 0,
+            backoff_max_ms: 60_000,
+            dedup_window_ms: None,
+            deliver: DeliverWhen::default(),
+            interval_ms: 100,
+            dead_letter: crate::DEAD_LETTER.to_owned(),
+            slow: SlowGroup::default(),
+            slow_messages: None,
         }
     }
 }
@@ -96,6 +210,8 @@ pub struct NamedGroup {
     pub id: GroupId,
     /// Its state.
     pub group: Group,
+    /// What it was made with.
+    pub options: GroupOptions,
 }
 
 /// The state of one queue.
@@ -107,6 +223,8 @@ pub struct Queue {
     next: u64,
     visible: u64,
     bytes: u64,
+    /// Offsets from `first` on whose messages are gone: expired, dropped, removed.
+    gone: RangeSet,
     groups: BTreeMap<String, NamedGroup>,
     next_group: GroupId,
 }
@@ -121,6 +239,7 @@ impl Queue {
             next: 0,
             visible: 0,
             bytes: 0,
+            gone: RangeSet::new(),
             groups: BTreeMap::new(),
             next_group: 1,
         }
@@ -163,7 +282,12 @@ impl Queue {
 
     /// Messages held.
     pub fn messages(&self) -> u64 {
-        self.next - self.first
+        self.next - self.first - self.gone.offsets()
+    }
+
+    /// Offsets from the first on whose messages are gone.
+    pub fn gone(&self) -> &RangeSet {
+        &self.gone
     }
 
     /// The groups by name.
@@ -223,22 +347,60 @@ impl Queue {
     }
 
     /// Makes a group, unless it is there. Gives the entry to write.
-    pub fn add_group(&mut self, name: &str, start: u64) -> Option<Entry> {
+    pub fn add_group(&mut self, name: &str, start: u64, options: GroupOptions) -> Option<Entry> {
         if self.groups.contains_key(name) {
             return None;
         }
-        let id = self.next_group;
-        let start = start.clamp(self.first, self.next);
-        self.apply(&Entry::GroupAdded {
-            id,
+        let entry = Entry::GroupAdded {
+            id: self.next_group,
             name: name.to_owned(),
-            start,
-        });
-        Some(Entry::GroupAdded {
-            id,
-            name: name.to_owned(),
-            start,
-        })
+            start: start.clamp(self.first, self.next),
+            options,
+        };
+        self.apply(&entry);
+        Some(entry)
+    }
+
+    /// Removes messages, whoever may still want them; for a group they count as acked. Gives the
+    /// entry to write, if any of them was there, and how many went.
+    pub fn remove(&mut self, ranges: &[Range]) -> Option<(Entry, u64)> {
+        let before = self.gone.offsets();
+        let mut there: Vec<Range> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let range = Range {
+                first: range.first.max(self.first),
+                last: range.last.min(self.next.saturating_sub(1)),
+            };
+            if self.next > self.first && range.first <= range.last {
+                self.gone.insert(range);
+                there.push(range);
+            }
+        }
+        let count = self.gone.offsets() - before;
+        if count == 0 {
+            return None;
+        }
+        there.sort_unstable();
+        there.dedup();
+        for named in self.groups.values_mut() {
+            named.group.remove(&there);
+        }
+        Some((
+            Entry::Removed {
+                ranges: merged(&there),
+            },
+            count,
+        ))
+    }
+
+    /// Moves a group: what is below `to` counts as acked, all from there on is due (again). Gives
+    /// the entry to write.
+    pub fn seek_group(&mut self, name: &str, to: u64) -> Option<Entry> {
+        let to = to.clamp(self.first, self.next);
+        let id = self.groups.get(name)?.id;
+        let entry = Entry::GroupMoved { id, to };
+        self.apply(&entry);
+        Some(entry)
     }
 
     /// Removes a group. Gives the entry to write.
@@ -260,15 +422,26 @@ impl Queue {
     /// Applies an entry that this queue did not make itself: at recovery.
     pub fn apply(&mut self, entry: &Entry) {
         match entry {
-            Entry::GroupAdded { id, name, start } => {
+            Entry::GroupAdded {
+                id,
+                name,
+                start,
+                options,
+            } => {
                 let group = NamedGroup {
                     id: *id,
                     group: Group::new(*start),
+                    options: options.clone(),
                 };
                 self.groups.insert(name.clone(), group);
                 self.next_group = self.next_group.max(id + 1);
             }
             Entry::GroupRemoved { id } => self.groups.retain(|_, g| g.id != *id),
+            Entry::GroupMoved { id, to } => {
+                if let Some(named) = self.groups.values_mut().find(|g| g.id == *id) {
+                    named.group = Group::new(*to);
+                }
+            }
             Entry::Truncated { below } => {
                 self.first = self.first.max(*below);
                 self.next = self.next.max(self.first);
@@ -276,8 +449,9 @@ impl Queue {
                 self.groups
                     .values_mut()
                     .for_each(|g| g.group.advance(*below));
+                self.gone.remove_below(self.first);
             }
-            Entry::Acked { .. } | Entry::Attempts { .. } => {}
+            Entry::Acked { .. } | Entry::Attempts { .. } | Entry::Removed { .. } => {}
         }
     }
 
@@ -289,6 +463,7 @@ impl Queue {
         };
         let moved = floor > self.first;
         self.first = self.first.max(floor);
+        self.gone.remove_below(self.first);
         moved
     }
 
@@ -320,6 +495,7 @@ impl Queue {
         let group = |(name, named): (&String, &NamedGroup)| GroupSnapshot {
             id: named.id,
             name: name.clone(),
+            options: named.options.clone(),
             floor: named.group.floor(),
             acked: named.group.acked().clone(),
             attempts: named.group.attempts(),
@@ -328,6 +504,7 @@ impl Queue {
             first: self.first,
             next: self.next,
             next_group: self.next_group,
+            gone: self.gone.clone(),
             groups: self.groups.iter().map(group).collect(),
         }
     }
@@ -364,6 +541,7 @@ impl Recovering {
         self.queue.first = snapshot.first;
         self.queue.next = snapshot.next;
         self.queue.next_group = snapshot.next_group;
+        self.queue.gone = snapshot.gone;
         self.groups = snapshot.groups.into_iter().map(|g| (g.id, g)).collect();
     }
 
@@ -385,17 +563,35 @@ impl Recovering {
     /// An entry was written.
     pub fn entry(&mut self, entry: Entry) {
         match entry {
-            Entry::GroupAdded { id, name, start } => {
+            Entry::GroupAdded {
+                id,
+                name,
+                start,
+                options,
+            } => {
                 self.queue.next_group = self.queue.next_group.max(id + 1);
                 let group = GroupSnapshot {
                     id,
                     name,
+                    options,
                     floor: start,
                     ..GroupSnapshot::default()
                 };
                 self.groups.insert(id, group);
             }
             Entry::GroupRemoved { id } => drop(self.groups.remove(&id)),
+            Entry::GroupMoved { id, to } => {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.floor = to;
+                    group.acked = RangeSet::new();
+                    group.attempts.clear();
+                }
+            }
+            Entry::Removed { ranges } => {
+                ranges
+                    .into_iter()
+                    .for_each(|range| self.queue.gone.insert(range));
+            }
             Entry::Acked { id, ranges } => {
                 if let Some(group) = self.groups.get_mut(&id) {
                     ranges
@@ -424,10 +620,16 @@ impl Recovering {
             group.acked.remove_below(group.floor);
             let mut state = Group::recover(group.floor, group.acked, &group.attempts);
             state.advance(self.queue.first);
-            self.queue
-                .groups
-                .insert(group.name, NamedGroup { id, group: state });
+            let gone: Vec<Range> = self.queue.gone.iter().collect();
+            state.remove(&gone);
+            let named = NamedGroup {
+                id,
+                group: state,
+                options: group.options,
+            };
+            self.queue.groups.insert(group.name, named);
         }
+        self.queue.gone.remove_below(self.queue.first);
         self.queue.raise_first();
         self.queue.next = self.queue.next.max(self.queue.first);
         self.queue.visible = self.queue.next;
@@ -435,9 +637,20 @@ impl Recovering {
     }
 }
 
+/// Ascending ranges, joined where they overlap or touch.
+fn merged(ranges: &[Range]) -> Vec<Range> {
+    let mut set = RangeSet::new();
+    ranges.iter().for_each(|range| set.insert(*range));
+    set.iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shared() -> GroupOptions {
+        GroupOptions::default()
+    }
 
     fn r(first: u64, last: u64) -> Range {
         Range { first, last }
@@ -465,7 +678,7 @@ mod tests {
     #[test]
     fn only_synced_messages_are_due() {
         let mut queue = Queue::new("q", Settings::default());
-        queue.add_group("g", 0);
+        queue.add_group("g", 0, shared());
         queue.append(5, 5);
         assert_eq!(queue.next_run("g", 9), None);
         queue.set_visible();
@@ -478,8 +691,8 @@ mod tests {
         queue.append(9, 9);
         queue.set_visible();
         assert!(!queue.raise_first());
-        queue.add_group("a", 0);
-        queue.add_group("b", 3);
+        queue.add_group("a", 0, shared());
+        queue.add_group("b", 3, shared());
         for (group, last) in [("a", 5), ("b", 8)] {
             let run = queue.next_run(group, 6).unwrap();
             assert_eq!(run.range.last, last);
@@ -501,7 +714,7 @@ mod tests {
         queue.append(10, 10);
         queue.set_visible();
         from_start.messages(0, 10);
-        from_start.entry(queue.add_group("g", 0).unwrap());
+        from_start.entry(queue.add_group("g", 0, shared()).unwrap());
         let run = queue.next_run("g", 8).unwrap();
         queue.group_mut("g").unwrap().group.lease(1, run, 9);
         from_start.entry(queue.ack("g", 1, &[r(0, 1), r(4, 4)]).unwrap());
@@ -522,10 +735,54 @@ mod tests {
         }
     }
 
+    /// Removed messages count as acked for every group, from memory and from the journal.
+    #[test]
+    fn removed_messages_are_gone_for_every_group() {
+        let mut queue = Queue::new("q", Settings::default());
+        let mut journal = Recovering::new("q", Settings::default());
+        queue.append(10, 10);
+        queue.set_visible();
+        journal.messages(0, 10);
+        journal.entry(queue.add_group("g", 0, shared()).unwrap());
+        let run = queue.next_run("g", 4).unwrap();
+        queue.group_mut("g").unwrap().group.lease(1, run, 9);
+        let (entry, count) = queue.remove(&[r(2, 5), r(8, 40)]).unwrap();
+        assert_eq!(count, 6);
+        assert_eq!(queue.remove(&[r(3, 4)]), None);
+        journal.entry(Entry::decode(&entry.encode()).unwrap());
+        assert_eq!(queue.messages(), 4);
+        journal.entry(queue.ack("g", 1, &[r(0, 3)]).unwrap());
+        for mut queue in [queue, journal.finish()] {
+            queue.raise_first();
+            assert_eq!((queue.first(), queue.messages()), (6, 2));
+            let run = queue.next_run("g", 9).unwrap();
+            assert_eq!(run.range, r(6, 7));
+            queue.group_mut("g").unwrap().group.lease(1, run, 9);
+            queue.ack("g", 1, &[r(6, 7)]).unwrap();
+            assert!(queue.raise_first());
+            assert_eq!((queue.first(), queue.messages()), (10, 0));
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_moved_gets_everything_from_there() {
+        let mut queue = Queue::new("q", Settings::default());
+        queue.append(10, 10);
+        queue.set_visible();
+        queue.add_group("g", 0, shared());
+        let run = queue.next_run("g", 9).unwrap();
+        queue.group_mut("g").unwrap().group.lease(1, run, 9);
+        queue.seek_group("g", 5).unwrap();
+        assert_eq!(queue.ack("g", 1, &[r(0, 8)]), None);
+        assert_eq!(queue.next_run("g", 9).unwrap().range, r(5, 9));
+        queue.seek_group("g", 99).unwrap();
+        assert_eq!(queue.next_run("g", 9), None);
+    }
+
     #[test]
     fn purge_leaves_offsets_used() {
         let mut queue = Queue::new("q", Settings::default());
-        queue.add_group("g", 0);
+        queue.add_group("g", 0, shared());
         queue.append(4, 4);
         queue.set_visible();
         let run = queue.next_run("g", 2).unwrap();

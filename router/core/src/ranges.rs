@@ -10,6 +10,8 @@ use waypost_wire::data::Range;
 pub struct RangeSet {
     /// First offset to last offset.
     ranges: BTreeMap<u64, u64>,
+    /// How many offsets that is.
+    offsets: u64,
 }
 
 impl RangeSet {
@@ -27,14 +29,17 @@ impl RangeSet {
             first = before;
             last = last.max(end);
             self.ranges.remove(&before);
+            self.offsets -= end - before + 1;
         }
         while let Some((&next, &end)) = self.ranges.range(first..).next()
             && next <= last.saturating_add(1)
         {
             last = last.max(end);
             self.ranges.remove(&next);
+            self.offsets -= end - next + 1;
         }
         self.ranges.insert(first, last);
+        self.offsets += last - first + 1;
     }
 
     /// Removes and gives the first range if it begins at or below `offset`.
@@ -44,6 +49,7 @@ impl RangeSet {
             return None;
         }
         let (first, last) = entry.remove_entry();
+        self.offsets -= last - first + 1;
         Some(Range { first, last })
     }
 
@@ -53,9 +59,11 @@ impl RangeSet {
             if *entry.key() >= offset {
                 break;
             }
-            let (_, last) = entry.remove_entry();
+            let (first, last) = entry.remove_entry();
+            self.offsets -= last - first + 1;
             if last >= offset {
                 self.ranges.insert(offset, last);
+                self.offsets += last - offset + 1;
                 break;
             }
         }
@@ -67,6 +75,17 @@ impl RangeSet {
             .range(..=offset)
             .next_back()
             .is_some_and(|(_, last)| *last >= offset)
+    }
+
+    /// The range that `offset` is in.
+    pub fn covering(&self, offset: u64) -> Option<Range> {
+        let (&first, &last) = self.ranges.range(..=offset).next_back()?;
+        (last >= offset).then_some(Range { first, last })
+    }
+
+    /// Where the first range begins that begins at or above `offset`.
+    pub fn next_from(&self, offset: u64) -> Option<u64> {
+        self.ranges.range(offset..).next().map(|(first, _)| *first)
     }
 
     /// The ranges in ascending order.
@@ -93,7 +112,7 @@ impl RangeSet {
 
     /// How many offsets are in it.
     pub fn offsets(&self) -> u64 {
-        self.iter().map(|r| r.count()).sum()
+        self.offsets
     }
 }
 

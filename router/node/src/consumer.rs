@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use quinn::SendStream;
 use waypost_core::group::ConsumerId;
-use waypost_shard::{Attach, Start};
+use waypost_shard::{Attach, Start, group_options};
 use waypost_wire::control::{self, OpenConsumer, Opened};
 use waypost_wire::data::{ConsumerFrame, Deliver};
 use waypost_wire::{Code, FrameType};
@@ -39,8 +39,12 @@ pub(crate) async fn serve(
         control::Start::Beginning => Start::Beginning,
         control::Start::End => Start::End,
         control::Start::Offset => Start::Offset(open.start_offset),
+        control::Start::Time => Start::Time(open.start_time_ms),
     };
+    let options = group_options(open.kind, &open.filters)
+        .map_err(|error| StreamError::Refused(Code::Invalid, error.to_string()))?;
     let attach = Attach {
+        options,
         consumer,
         queue: open.queue.as_str().into(),
         group: open.group.clone(),
@@ -73,6 +77,7 @@ pub(crate) async fn serve(
     let opened = Opened {
         ack_deadline_ms,
         group: open.group,
+        consumer,
         ..Opened::default()
     };
     send.write_all(&control::bytes_of(FrameType::Opened, &opened))

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use quinn::SendStream;
-use waypost_shard::{GroupView, ManageError, QueueView, from_message, to_message};
+use waypost_shard::{GroupView, ManageError, QueueView, from_message, group_kind, to_message};
 use waypost_wire::control::{
     self, Done, Explain, ExplainStep, Explained, GroupState, Manage, ManageRequest, Managed,
     ManagedResponse, NodeState, Peeked, PeekedMessage, PluginListed, PluginState, QueueAdd,
@@ -112,6 +112,18 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
             need(Read)?;
             ManagedResponse::Explain(explained(conn, explain).await?)
         }
+        ManageRequest::GroupAdd(_)
+        | ManageRequest::GroupSeek(_)
+        | ManageRequest::GroupRemove(_)
+        | ManageRequest::QueueSet(_)
+        | ManageRequest::Browse(_)
+        | ManageRequest::Replay(_)
+        | ManageRequest::Redrive(_)
+        | ManageRequest::Remove(_)
+        | ManageRequest::Backup(_) => {
+            let text = "this node does not offer the request yet".to_owned();
+            return Err(StreamError::Refused(Code::Unsupported, text));
+        }
     })
 }
 
@@ -214,6 +226,7 @@ pub(crate) fn queue_state(view: QueueView) -> QueueState {
         delivered: view.delivered,
         acked: view.acked,
         name: view.name,
+        ..QueueState::default()
     }
 }
 
@@ -226,6 +239,14 @@ fn group_state(group: GroupView) -> GroupState {
         in_flight: group.in_flight,
         consumers: group.consumers,
         redelivered: group.redelivered,
+        kind: group_kind(group.options.kind) as i32,
+        filters: group
+            .options
+            .filters
+            .iter()
+            .map(|f| f.as_str().to_owned())
+            .collect(),
+        ..GroupState::default()
     }
 }
 

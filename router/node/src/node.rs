@@ -19,7 +19,7 @@ use waypost_wire::Code;
 use crate::admin;
 use crate::alarms::{AlarmKind, Alarms};
 use crate::clock::{Clock, wall_ms};
-use crate::config::{Config, Durability};
+use crate::config::Config;
 use crate::connection::{self, Admission, Conn};
 use crate::error::StartError;
 use crate::identity::Identities;
@@ -313,21 +313,7 @@ impl Starting {
         }
         let mut shard = opened.shard;
         for queue in &self.config.queues {
-            let settings = Settings {
-                durability: match queue.durability {
-                    Durability::Sync => waypost_core::queue::Durability::Sync,
-                    Durability::Memory => waypost_core::queue::Durability::Memory,
-                },
-                bytes_max: queue.bytes_max,
-                messages_max: (queue.messages_max > 0).then_some(queue.messages_max),
-                ack_deadline_ms: queue.ack_deadline.as_millis() as u64,
-                deliver_max: if queue.deliver_max == 0 {
-                    u32::MAX
-                } else {
-                    queue.deliver_max
-                },
-                from: queue.from.clone(),
-            };
+            let settings = queue.settings.clone();
             self.ensure(&mut shard, &queue.name, settings, "config")?;
         }
         let dead_letter = waypost_core::DEAD_LETTER;

@@ -120,6 +120,7 @@ fn queue(view: QueueView) -> QueueStat {
     use waypost_core::queue::Durability;
     let durability = match view.settings.durability {
         Durability::Sync => "sync",
+        Durability::Interval => "interval",
         Durability::Memory => "memory",
     };
     let groups = view.groups.into_iter().map(|group| GroupStat {

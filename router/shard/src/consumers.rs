@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use waypost_core::group::{Attempted, ConsumerId};
-use waypost_core::journal::Entry;
+use waypost_core::journal::{Entry, GroupOptions};
 use waypost_log::Vfs;
 use waypost_wire::Code;
 use waypost_wire::data::{ConsumerFrame, Range};
 
+use crate::deliver::Found;
 use crate::{ManageError, Now, Shard, SlotId};
 
 /// Bytes of a consumer's reason for a reject that are kept.
@@ -26,6 +27,8 @@ pub enum Start {
     End,
     /// With this offset, or the nearest one that the queue has.
     Offset(u64),
+    /// With the first one received at this time (ms since 1970) or later.
+    Time(u64),
 }
 
 /// A consumer that wants messages.
@@ -39,6 +42,8 @@ pub struct Attach {
     pub group: String,
     /// Where a new group begins.
     pub start: Start,
+    /// How a new group is made; one that is there must have been made so.
+    pub options: GroupOptions,
     /// How long it may take for a message; the queue's default if `None`.
     pub ack_deadline_ms: Option<u64>,
     /// Slab bytes of one delivery at most, unless it is one message: what the client's frames hold.
@@ -67,19 +72,25 @@ impl<V: Vfs> Shard<V> {
     pub fn attach(&mut self, now: Now, attach: Attach) -> Result<u64, ManageError> {
         let name = attach.queue.clone();
         let id = self.slot_of(&name).ok_or(ManageError::NoQueue(name))?;
+        let start = self.place(id, attach.start);
         let slot = self
             .slots
             .get_mut(&id)
             .ok_or(ManageError::NoQueue(attach.queue))?;
         let groups = slot.queue.groups();
+        if let Some(there) = groups.get(&attach.group)
+            && there.options != attach.options
+        {
+            let (kind, group) = (there.options.kind, attach.group);
+            return Err(ManageError::OtherGroup {
+                queue: slot.queue.name().into(),
+                group,
+                kind,
+            });
+        }
         if !groups.contains_key(&attach.group) && groups.len() >= GROUPS_MAX {
             return Err(ManageError::Groups(slot.queue.name().into(), GROUPS_MAX));
         }
-        let start = match attach.start {
-            Start::Beginning => slot.queue.first(),
-            Start::End => slot.queue.next(),
-            Start::Offset(offset) => offset,
-        };
         let ack_deadline_ms = attach
             .ack_deadline_ms
             .unwrap_or(slot.queue.settings().ack_deadline_ms);
@@ -88,7 +99,7 @@ impl<V: Vfs> Shard<V> {
             .or_default()
             .consumers
             .push(attach.consumer);
-        if let Some(entry) = slot.queue.add_group(&attach.group, start) {
+        if let Some(entry) = slot.queue.add_group(&attach.group, start, attach.options) {
             self.journal(id, &entry, now);
             // The only group of a queue may begin above what it holds.
             self.moved.insert(id);
@@ -107,6 +118,33 @@ impl<V: Vfs> Shard<V> {
         };
         self.consumers.insert(attach.consumer, consumer);
         Ok(ack_deadline_ms)
+    }
+
+    /// The offset of a place in a queue. A time is looked up in the messages: their receive times
+    /// rise with their offsets, as far as the node's clock did.
+    pub(crate) fn place(&mut self, id: SlotId, start: Start) -> u64 {
+        let Some(slot) = self.slots.get(&id) else {
+            return 0;
+        };
+        let (mut low, mut high) = (slot.queue.first(), slot.queue.next());
+        let time = match start {
+            Start::Beginning => return low,
+            Start::End => return high,
+            Start::Offset(offset) => return offset,
+            Start::Time(time) => time,
+        };
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let found = self.chunk_at(id, "", middle);
+            self.forget_ahead(id);
+            match found {
+                Found::Chunk(chunk) if chunk.time_ms < time => low = chunk.end(),
+                Found::Chunk(chunk) => high = chunk.first_offset.min(middle),
+                Found::Nothing { until } => low = until.max(middle + 1),
+                Found::Unreadable => return low,
+            }
+        }
+        low
     }
 
     /// Bytes that were delivered have been written to the consumer's stream.

@@ -35,7 +35,10 @@ pub use consumers::{Attach, Start};
 pub use manage::{GroupView, ManageError, Peeked, QueueView};
 pub use open::{Opened, Recovered};
 pub use publish::{Part, PublishError};
-pub use settings::{SettingsError, decode_settings, encode_settings, from_message, to_message};
+pub use settings::{
+    SettingsError, check as check_settings, decode_settings, encode_settings, from_message,
+    group_kind, group_options, to_message,
+};
 
 use consumers::Consumer;
 use slot::Slot;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waypost_core::queue::{Durability, Queue, Settings};
+use waypost_core::journal::{GroupKind, GroupOptions};
+use waypost_core::queue::{Queue, Settings};
 use waypost_log::{CommitError, Incarnation, QueueError, Vfs};
 use waypost_wire::Code;
 
@@ -27,6 +28,19 @@ pub enum ManageError {
     /// A queue has as many groups as it may.
     #[error("queue '{0}' has {1} groups, which is the limit")]
     Groups(Arc<str>, usize),
+    /// A group that was made with other options.
+    #[error(
+        "group '{group}' of queue '{queue}' was made as '{}' or with other filters",
+        kind.as_str()
+    )]
+    OtherGroup {
+        /// The queue.
+        queue: Arc<str>,
+        /// The group.
+        group: String,
+        /// Its kind.
+        kind: GroupKind,
+    },
     /// A queue that the node itself needs.
     #[error("queue '{0}' is the node's own and cannot be removed")]
     Needed(Arc<str>),
@@ -43,7 +57,9 @@ impl ManageError {
     pub fn code(&self) -> Code {
         match self {
             ManageError::NoQueue(_) => Code::NotFound,
-            ManageError::Exists(_) | ManageError::Durability(_) => Code::Exists,
+            ManageError::Exists(_)
+            | ManageError::Durability(_)
+            | ManageError::OtherGroup { .. } => Code::Exists,
             ManageError::Needed(_) => Code::Forbidden,
             ManageError::Groups(..) => Code::Busy,
             ManageError::Log(_) | ManageError::Commit(_) => Code::Internal,
@@ -85,6 +101,8 @@ pub struct QueueView {
 pub struct GroupView {
     /// Its name.
     pub name: String,
+    /// How it was made.
+    pub options: GroupOptions,
     /// Every offset below is acked.
     pub acked_below: u64,
     /// The next that was never delivered.
@@ -123,7 +141,7 @@ impl<V: Vfs> Shard<V> {
         if let Some(id) = self.slot_of(name) {
             return self.resettle(id, name, settings, source);
         }
-        let is_durable = settings.durability == Durability::Sync;
+        let is_durable = settings.durability.is_logged();
         if is_durable {
             // After a crash there must not be two of one name.
             if self.removed.contains(name) {
@@ -286,6 +304,7 @@ fn view(slot: &Slot) -> QueueView {
     let queue = &slot.queue;
     let group = |(name, named): (&String, &waypost_core::queue::NamedGroup)| GroupView {
         name: name.clone(),
+        options: named.options.clone(),
         acked_below: named.group.floor(),
         next_offset: named.group.fresh(),
         pending: named.group.pending(queue.next()),

@@ -96,6 +96,14 @@ codes! {
     Timeout = 26, "timeout", true;
     /// The queue cannot do this: a memory queue has no history, for example.
     Unsupported = 27, "unsupported", false;
+    /// A newer epoch of this producer is at work.
+    Fenced = 28, "fenced", false;
+    /// A transaction acks what its consumer does not hold (any more).
+    Conflict = 29, "conflict", false;
+    /// It fell too far behind.
+    Slow = 30, "slow", true;
+    /// It lived longer than it was meant to.
+    Expired = 31, "expired", false;
 }
 
 impl std::fmt::Display for Code {

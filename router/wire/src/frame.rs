@@ -79,6 +79,12 @@ frame_types! {
     Live = 0x18, "LIVE";
     /// Node to subscriber: so many messages were left out here.
     Lost = 0x19, "LOST";
+    /// Publisher to node: a batch that is taken whole or not at all, with acks.
+    Transact = 0x1a, "TRANSACT";
+    /// Node to publisher: groups are done with its messages.
+    Receipt = 0x1b, "RECEIPT";
+    /// Consumer to node: done with all up to an offset.
+    AckUpTo = 0x1c, "ACK_UP_TO";
 }
 
 impl std::fmt::Display for FrameType {

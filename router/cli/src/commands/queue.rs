@@ -186,6 +186,7 @@ async fn add(client: &Client, args: AddArgs, output: Output) -> anyhow::Result<(
         ack_deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX >> 2),
         deliver_max: args.deliver_max,
         from: args.from,
+        ..QueueSettings::default()
     };
     client.queue_add(&args.name, settings).await?;
     match output.is_json() {

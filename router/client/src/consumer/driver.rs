@@ -28,6 +28,13 @@ pub(super) async fn open(handle: &Handle, options: &ConsumerOptions) -> Result<O
         start: options.start as i32,
         start_offset: options.start_offset,
         ack_deadline_ms: options.ack_deadline_ms,
+        kind: options.kind as i32,
+        filters: options
+            .filters
+            .iter()
+            .map(|f| f.as_str().to_owned())
+            .collect(),
+        start_time_ms: options.start_time_ms,
     };
     let session = handle.session().await?;
     let mut stream = session

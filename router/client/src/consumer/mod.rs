@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use waypost_wire::control::Start;
+use waypost_wire::control::{GroupKind, Start};
 use waypost_wire::data::{ConsumerFrame, Deliver, Range};
-use waypost_wire::{RecordError, RecordRef, record};
+use waypost_wire::{Filter, RecordError, RecordRef, record};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -33,6 +33,12 @@ pub struct ConsumerOptions {
     pub start: Start,
     /// With [`Start::Offset`]: that offset.
     pub start_offset: u64,
+    /// With [`Start::Time`]: ms since 1970.
+    pub start_time_ms: u64,
+    /// How a group that is made now shares its messages out; one that is there must be of this kind.
+    pub kind: GroupKind,
+    /// The topics that the group takes; none: all. As for `kind`.
+    pub filters: Vec<Filter>,
     /// How long the application may take for a delivery before the message goes to another, in
     /// ms; 0: the queue's default.
     pub ack_deadline_ms: u64,
@@ -51,6 +57,9 @@ impl ConsumerOptions {
             name: String::new(),
             start: Start::Beginning,
             start_offset: 0,
+            start_time_ms: 0,
+            kind: GroupKind::Shared,
+            filters: Vec::new(),
             ack_deadline_ms: 0,
             window_messages: 1024,
             window_bytes: 4 << 20,

@@ -28,6 +28,7 @@ pub(super) async fn open(handle: &Handle, options: &PublisherOptions) -> Result<
     let first = OpenPublisher {
         name: options.name.clone(),
         window_messages: options.window_messages,
+        ..OpenPublisher::default()
     };
     let session = handle.session().await?;
     let mut stream = session

@@ -22,6 +22,7 @@ pub use error::{ConfigError, ConfigErrors, Problem};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use waypost_core::queue::Settings;
 use waypost_wire::Filter;
 
 /// The queue for what could not be processed. It exists whether the file names it or not.
@@ -139,32 +140,13 @@ pub struct LogConfig {
     pub disk_reserve_bytes: u64,
 }
 
-/// When a queue's messages are confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// After fdatasync.
-    Sync,
-    /// At once; a restart empties the queue.
-    Memory,
-}
-
 /// `[[queue]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
     /// The queue's name.
     pub name: String,
-    /// When its messages are confirmed.
-    pub durability: Durability,
-    /// Bytes in it at most; above, publishers are refused.
-    pub bytes_max: u64,
-    /// Messages in it at most; 0 means no limit but `bytes_max`.
-    pub messages_max: u64,
-    /// How long a consumer has to ack before the message is delivered again.
-    pub ack_deadline: Duration,
-    /// Deliveries of one message before it goes to the dead-letter queue; 0 means no limit.
-    pub deliver_max: u32,
-    /// Topics that reach it without a route: short for a route of its own.
-    pub from: Vec<Filter>,
+    /// Everything else.
+    pub settings: Settings,
 }
 
 impl QueueConfig {
@@ -172,12 +154,10 @@ impl QueueConfig {
     pub fn new(name: impl Into<String>, limits: &LimitsConfig) -> QueueConfig {
         QueueConfig {
             name: name.into(),
-            durability: Durability::Sync,
-            bytes_max: limits.queue_bytes,
-            messages_max: 0,
-            ack_deadline: Duration::from_secs(30),
-            deliver_max: 20,
-            from: Vec::new(),
+            settings: Settings {
+                bytes_max: limits.queue_bytes,
+                ..Settings::default()
+            },
         }
     }
 }

@@ -9,6 +9,9 @@ use super::read::{Document, Found, Table, start};
 use super::units::format_size;
 use super::*;
 use toml::de::DeTable;
+use waypost_core::queue::{
+    AtLimit, DeliverWhen, Durability, Expired, PRIORITIES_MAX, Retain, SlowGroup,
+};
 use waypost_host::Role;
 
 const NAME_EXPECTED: &str = "a name of 1 to 128 letters, digits, '.', '_' or '-'";
@@ -241,45 +244,92 @@ fn queue(
     names: &mut Names,
 ) -> Option<QueueConfig> {
     let name = declared_name(&mut table, "name", Kind::Queue, names);
-    let default = QueueConfig::new("", limits);
-    let durability = durability(&mut table);
-    let from = filters(&mut table, "from");
-    let config = QueueConfig {
-        from,
-        name: name.as_ref().map_or(String::new(), |n| n.value.clone()),
-        durability,
-        bytes_max: table.size("bytes_max", default.bytes_max, MIB..=1024 * TIB),
-        messages_max: table.number("messages_max", 0, 0..=u64::MAX >> 2),
-        ack_deadline: table.duration(
-            "ack_deadline",
-            default.ack_deadline,
-            Duration::from_millis(100)..=Duration::from_secs(86_400),
-        ),
-        deliver_max: table.number("deliver_max", default.deliver_max.into(), 0..=1_000_000) as u32,
-    };
-    if config.name == DEAD_LETTER && durability == Durability::Memory {
+    let default = QueueConfig::new("", limits).settings;
+    let settings = queue_settings(&mut table, default);
+    if let Err(error) = waypost_shard::check_settings(&settings) {
+        table.error(table.at, Problem::Other(error.to_string()));
+    }
+    let name_is = |wanted| name.as_ref().is_some_and(|n| n.value == wanted);
+    if name_is(DEAD_LETTER) && settings.durability != Durability::Sync {
         let text = "the dead-letter queue must be \"sync\": it holds what was confirmed";
         table.error(table.at, Problem::Other(text.to_owned()));
     }
     table.finish();
-    name.map(|_| config)
+    name.map(|name| QueueConfig {
+        name: name.value,
+        settings,
+    })
 }
 
-fn durability(table: &mut Table<'_, '_>) -> Durability {
-    let Some(found) = table.string("durability") else {
-        return Durability::Sync;
+fn queue_settings(table: &mut Table<'_, '_>, default: Settings) -> Settings {
+    const YEAR: Duration = Duration::from_secs(366 * 86_400);
+    const ZERO: Duration = Duration::ZERO;
+    let ms = |time: Duration| time.as_millis() as u64;
+    let some = |value: u64| (value > 0).then_some(value);
+    let durability = [
+        ("sync", Durability::Sync),
+        ("interval", Durability::Interval),
+        ("memory", Durability::Memory),
+    ];
+    let retain = [("until-acked", Retain::UntilAcked), ("log", Retain::Log)];
+    let at_limit = [
+        ("refuse", AtLimit::Refuse),
+        ("drop-oldest", AtLimit::DropOldest),
+        ("dead-letter", AtLimit::DeadLetter),
+    ];
+    let expired = [
+        ("dead-letter", Expired::DeadLetter),
+        ("drop", Expired::Drop),
+    ];
+    let deliver = [
+        ("synced", DeliverWhen::Synced),
+        ("received", DeliverWhen::Received),
+    ];
+    let slow = [
+        ("spill", SlowGroup::Spill),
+        ("pause", SlowGroup::Hold),
+        ("disconnect", SlowGroup::Close),
+    ];
+    let deadline = Duration::from_millis(default.ack_deadline_ms);
+    let deadlines = Duration::from_millis(100)..=Duration::from_secs(86_400);
+    let interval = Duration::from_millis(default.interval_ms);
+    let intervals = Duration::from_millis(1)..=Duration::from_secs(60);
+    let backoff_max = Duration::from_millis(default.backoff_max_ms);
+    let attempts = table.number("deliver_max", default.deliver_max.into(), 0..=1_000_000);
+    let mut duration = |key, default, range| ms(table.duration(key, default, range));
+    let times = Settings {
+        ack_deadline_ms: duration("ack_deadline", deadline, deadlines),
+        age_max_ms: some(duration("age_max", ZERO, ZERO..=100 * YEAR)),
+        ttl_ms: some(duration("ttl", ZERO, ZERO..=100 * YEAR)),
+        backoff_ms: duration("backoff", ZERO, ZERO..=Duration::from_secs(86_400)),
+        backoff_max_ms: duration("backoff_max", backoff_max, interval..=7 * YEAR / 366),
+        dedup_window_ms: some(duration("dedup_window", ZERO, ZERO..=YEAR)),
+        interval_ms: duration("interval", interval, intervals),
+        ..Settings::default()
     };
-    let problem = match found.value.as_str() {
-        "sync" => return Durability::Sync,
-        "memory" => return Durability::Memory,
-        "interval" => Problem::Other(
-            "\"interval\" is not offered by this version, expected \"sync\" or \"memory\""
-                .to_owned(),
-        ),
-        other => Problem::unexpected(format!("{other:?}"), "\"sync\" or \"memory\""),
-    };
-    table.doc.error(&found.place, found.at, problem);
-    Durability::Sync
+    Settings {
+        from: filters(table, "from"),
+        durability: table.choice("durability", default.durability, &durability),
+        bytes_max: table.size("bytes_max", default.bytes_max, MIB..=1024 * TIB),
+        messages_max: some(table.number("messages_max", 0, 0..=u64::MAX >> 2)),
+        deliver_max: match attempts {
+            0 => u32::MAX,
+            attempts => attempts as u32,
+        },
+        retain: table.choice("retain", default.retain, &retain),
+        at_limit: table.choice("at_limit", default.at_limit, &at_limit),
+        expired: table.choice("expired", default.expired, &expired),
+        priorities: table.number("priorities", 1, 1..=PRIORITIES_MAX.into()) as u8,
+        last_value: table.boolean("last_value", false),
+        deliver: table.choice("deliver", default.deliver, &deliver),
+        dead_letter: match table.string("dead_letter") {
+            Some(found) => found.value,
+            None => default.dead_letter,
+        },
+        slow: table.choice("slow", default.slow, &slow),
+        slow_messages: some(table.number("slow_messages", 0, 0..=u64::MAX >> 2)),
+        ..times
+    }
 }
 
 fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<PluginConfig> {

@@ -94,10 +94,13 @@ fn a_whole_file() {
     assert_eq!(config.log.ack_sync, Duration::from_millis(5));
     let names: Vec<&str> = config.queues.iter().map(|q| q.name.as_str()).collect();
     assert_eq!(names, ["alerts", "recent", DEAD_LETTER]);
-    assert_eq!(config.queues[0].bytes_max, 2 << 30);
-    assert_eq!(config.queues[0].from[0].as_str(), "alerts/#");
-    assert_eq!(config.queues[1].durability, Durability::Memory);
-    assert_eq!(config.queues[1].messages_max, 1000);
+    assert_eq!(config.queues[0].settings.bytes_max, 2 << 30);
+    assert_eq!(config.queues[0].settings.from[0].as_str(), "alerts/#");
+    assert_eq!(
+        config.queues[1].settings.durability,
+        waypost_core::queue::Durability::Memory
+    );
+    assert_eq!(config.queues[1].settings.messages_max, Some(1000));
     let plugin = config.plugin("strong").unwrap();
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let settings = [
@@ -239,14 +242,15 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     // Queues.
     (
-        "[[queue]]\nname = 'a'\n[[queue]]\nname = 'a'\ndurability = 'interval'\n\
+        "[[queue]]\nname = 'a'\n[[queue]]\nname = 'a'\nat_limit = 'block'\n\
          [[queue]]\nname = 'b'\ndurability = 'async'\n\
          [[queue]]\nname = 'dead-letter'\ndurability = 'memory'\n",
         &[
             "4:8: [[queue]] \"a\" name: duplicate queue \"a\", first on line 2",
-            "5:14: [[queue]] \"a\" durability: \"interval\" is not offered by this version, \
-             expected \"sync\" or \"memory\"",
-            "8:14: [[queue]] \"b\" durability: found \"async\", expected \"sync\" or \"memory\"",
+            "5:12: [[queue]] \"a\" at_limit: found \"block\", expected \"refuse\", \
+             \"drop-oldest\" or \"dead-letter\"",
+            "8:14: [[queue]] \"b\" durability: found \"async\", expected \"sync\", \
+             \"interval\" or \"memory\"",
             "9:1: [[queue]] \"dead-letter\": the dead-letter queue must be \"sync\": it holds \
              what was confirmed",
         ],

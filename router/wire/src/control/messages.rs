@@ -100,6 +100,18 @@ pub struct OpenPublisher {
     /// The window it would like; 0: the node's default.
     #[prost(uint32, tag = "2")]
     pub window_messages: u32,
+    /// 16 bytes: its records carry this producer;.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub producer: Bytes,
+    /// Of the producer;.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
+    /// A message that nothing takes is refused as `unroutable`.
+    #[prost(bool, tag = "5")]
+    pub mandatory: bool,
+    /// Send RECEIPT when groups are done with its messages.
+    #[prost(bool, tag = "6")]
+    pub receipts: bool,
 }
 
 /// See `Start` in the protocol.
@@ -112,6 +124,8 @@ pub enum Start {
     End = 1,
     /// `OFFSET`.
     Offset = 2,
+    /// `TIME`.
+    Time = 3,
 }
 
 /// OPEN_CONSUMER, first frame of a consumer stream.
@@ -135,6 +149,15 @@ pub struct OpenConsumer {
     /// 0: the queue's default.
     #[prost(uint64, tag = "6")]
     pub ack_deadline_ms: u64,
+    /// Of a group that is made now;.
+    #[prost(enumeration = "GroupKind", tag = "7")]
+    pub kind: i32,
+    /// Topics that the group takes;.
+    #[prost(string, repeated, tag = "8")]
+    pub filters: Vec<String>,
+    /// With TIME: the first message received then or later.
+    #[prost(uint64, tag = "9")]
+    pub start_time_ms: u64,
 }
 
 /// OPEN_SUBSCRIBER, first frame of a live subscription.
@@ -146,6 +169,9 @@ pub struct OpenSubscriber {
     /// Name.
     #[prost(string, tag = "2")]
     pub name: String,
+    /// What happens when it reads too slowly.
+    #[prost(enumeration = "Slow", tag = "3")]
+    pub slow: i32,
 }
 
 /// OPENED, the node's answer to the three.
@@ -166,13 +192,25 @@ pub struct Opened {
     /// Consumer.
     #[prost(string, tag = "5")]
     pub group: String,
+    /// Consumer: its number, for TRANSACT.
+    #[prost(uint64, tag = "6")]
+    pub consumer: u64,
+    /// Publisher with a producer: the epoch in force.
+    #[prost(uint64, tag = "7")]
+    pub epoch: u64,
+    /// Publisher with a producer: its highest sequence that is stored.
+    #[prost(uint64, tag = "8")]
+    pub last_sequence: u64,
 }
 
 /// MANAGE, first and only frame of a management stream.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Manage {
     /// What.
-    #[prost(oneof = "ManageRequest", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(
+        oneof = "ManageRequest",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
+    )]
     pub request: Option<ManageRequest>,
 }
 
@@ -206,6 +244,33 @@ pub enum ManageRequest {
     /// See [`Explain`].
     #[prost(message, tag = "9")]
     Explain(Explain),
+    /// See [`GroupAdd`].
+    #[prost(message, tag = "10")]
+    GroupAdd(GroupAdd),
+    /// See [`GroupSeek`].
+    #[prost(message, tag = "11")]
+    GroupSeek(GroupSeek),
+    /// See [`GroupName`].
+    #[prost(message, tag = "12")]
+    GroupRemove(GroupName),
+    /// See [`QueueAdd`].
+    #[prost(message, tag = "13")]
+    QueueSet(QueueAdd),
+    /// See [`Browse`].
+    #[prost(message, tag = "14")]
+    Browse(Browse),
+    /// See [`Replay`].
+    #[prost(message, tag = "15")]
+    Replay(Replay),
+    /// See [`Redrive`].
+    #[prost(message, tag = "16")]
+    Redrive(Redrive),
+    /// See [`Remove`].
+    #[prost(message, tag = "17")]
+    Remove(Remove),
+    /// See [`Backup`].
+    #[prost(message, tag = "18")]
+    Backup(Backup),
 }
 
 /// See `QueueList` in the protocol.
@@ -294,18 +359,67 @@ pub struct QueueSettings {
     /// Filters whose topics reach it without a route.
     #[prost(string, repeated, tag = "6")]
     pub from: Vec<String>,
+    /// Retain.
+    #[prost(enumeration = "Retain", tag = "7")]
+    pub retain: i32,
+    /// Messages older than this go;.
+    #[prost(uint64, tag = "8")]
+    pub age_max_ms: u64,
+    /// What happens at bytes_max and messages_max.
+    #[prost(enumeration = "AtLimit", tag = "9")]
+    pub at_limit: i32,
+    /// Messages expire after so long;.
+    #[prost(uint64, tag = "10")]
+    pub ttl_ms: u64,
+    /// Expired.
+    #[prost(enumeration = "Expired", tag = "11")]
+    pub expired: i32,
+    /// Levels, 2 to 8;.
+    #[prost(uint32, tag = "12")]
+    pub priorities: u32,
+    /// Only the newest message of each key is kept.
+    #[prost(bool, tag = "13")]
+    pub last_value: bool,
+    /// Wait before the third attempt, doubled each time;.
+    #[prost(uint64, tag = "14")]
+    pub backoff_ms: u64,
+    /// 0: the default, 60,000.
+    #[prost(uint64, tag = "15")]
+    pub backoff_max_ms: u64,
+    /// Message ids are remembered so long;.
+    #[prost(uint64, tag = "16")]
+    pub dedup_window_ms: u64,
+    /// Deliver.
+    #[prost(enumeration = "DeliverWhen", tag = "17")]
+    pub deliver: i32,
+    /// With INTERVAL: synced at least so often;.
+    #[prost(uint64, tag = "18")]
+    pub interval_ms: u64,
+    /// Where its dead letters go;.
+    #[prost(string, tag = "19")]
+    pub dead_letter: String,
+    /// What happens when a group falls behind.
+    #[prost(enumeration = "SlowGroup", tag = "20")]
+    pub slow: i32,
+    /// So far;.
+    #[prost(uint64, tag = "21")]
+    pub slow_messages: u64,
 }
 
 /// MANAGED, the answer.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Managed {
     /// What.
-    #[prost(oneof = "ManagedResponse", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "ManagedResponse", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub response: Option<ManagedResponse>,
 }
 
 /// The alternatives of [`Managed`].
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one answer at a time, and the largest is a queue's state"
+)]
 pub enum ManagedResponse {
     /// See [`Done`].
     #[prost(message, tag = "1")]
@@ -328,6 +442,9 @@ pub enum ManagedResponse {
     /// See [`Explained`].
     #[prost(message, tag = "7")]
     Explain(Explained),
+    /// See [`BackedUp`].
+    #[prost(message, tag = "8")]
+    Backup(BackedUp),
 }
 
 /// See `Done` in the protocol.
@@ -370,6 +487,15 @@ pub struct GroupState {
     /// Since the node started.
     #[prost(uint64, tag = "7")]
     pub redelivered: u64,
+    /// Kind.
+    #[prost(enumeration = "GroupKind", tag = "8")]
+    pub kind: i32,
+    /// Filters.
+    #[prost(string, repeated, tag = "9")]
+    pub filters: Vec<String>,
+    /// Waiting for their time.
+    #[prost(uint64, tag = "10")]
+    pub delayed: u64,
 }
 
 /// See `QueueState` in the protocol.
@@ -411,6 +537,18 @@ pub struct QueueState {
     /// Acked.
     #[prost(uint64, tag = "12")]
     pub acked: u64,
+    /// Since the node started.
+    #[prost(uint64, tag = "13")]
+    pub expired: u64,
+    /// By a limit or a newer value, since the node started.
+    #[prost(uint64, tag = "14")]
+    pub dropped: u64,
+    /// Since the node started.
+    #[prost(uint64, tag = "15")]
+    pub dead_lettered: u64,
+    /// When the oldest message was received;.
+    #[prost(uint64, tag = "16")]
+    pub first_time_ms: u64,
 }
 
 /// See `PeekedMessage` in the protocol.
@@ -545,4 +683,263 @@ pub struct Explained {
     /// Destinations.
     #[prost(string, repeated, tag = "2")]
     pub destinations: Vec<String>,
+}
+
+/// See `GroupKind` in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum GroupKind {
+    /// `SHARED`.
+    Shared = 0,
+    /// `EXCLUSIVE`.
+    Exclusive = 1,
+    /// `KEY`.
+    Key = 2,
+}
+
+/// See `Slow` in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Slow {
+    /// `LOSE`.
+    Lose = 0,
+    /// `DISCONNECT`.
+    Disconnect = 1,
+    /// `PAUSE`.
+    Pause = 2,
+}
+
+/// See `Retain` in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Retain {
+    /// `UNTIL_ACKED`.
+    UntilAcked = 0,
+    /// `LOG`.
+    Log = 1,
+}
+
+/// See `AtLimit` in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum AtLimit {
+    /// `REFUSE`.
+    Refuse = 0,
+    /// `DROP_OLDEST`.
+    DropOldest = 1,
+    /// `DEAD_LETTER`.
+    DeadLetter = 2,
+}
+
+/// See `Expired` in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Expired {
+    /// `TO_DEAD_LETTER`.
+    ToDeadLetter = 0,
+    /// `DROPPED`.
+    Dropped = 1,
+}
+
+/// See `DeliverWhen` in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum DeliverWhen {
+    /// `SYNCED`.
+    Synced = 0,
+    /// `ON_RECEIPT`.
+    OnReceipt = 1,
+}
+
+/// See `SlowGroup` in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum SlowGroup {
+    /// `SPILL`.
+    Spill = 0,
+    /// `HOLD`.
+    Hold = 1,
+    /// `CLOSE`.
+    Close = 2,
+}
+
+/// See `GroupName` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GroupName {
+    /// Queue.
+    #[prost(string, tag = "1")]
+    pub queue: String,
+    /// Group.
+    #[prost(string, tag = "2")]
+    pub group: String,
+}
+
+/// See `GroupAdd` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GroupAdd {
+    /// Queue.
+    #[prost(string, tag = "1")]
+    pub queue: String,
+    /// Group.
+    #[prost(string, tag = "2")]
+    pub group: String,
+    /// Kind.
+    #[prost(enumeration = "GroupKind", tag = "3")]
+    pub kind: i32,
+    /// Filters.
+    #[prost(string, repeated, tag = "4")]
+    pub filters: Vec<String>,
+    /// Start.
+    #[prost(enumeration = "Start", tag = "5")]
+    pub start: i32,
+    /// Start offset.
+    #[prost(uint64, tag = "6")]
+    pub start_offset: u64,
+    /// Start time ms.
+    #[prost(uint64, tag = "7")]
+    pub start_time_ms: u64,
+}
+
+/// See `GroupSeek` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GroupSeek {
+    /// Queue.
+    #[prost(string, tag = "1")]
+    pub queue: String,
+    /// Group.
+    #[prost(string, tag = "2")]
+    pub group: String,
+    /// Start.
+    #[prost(enumeration = "Start", tag = "3")]
+    pub start: i32,
+    /// Start offset.
+    #[prost(uint64, tag = "4")]
+    pub start_offset: u64,
+    /// Start time ms.
+    #[prost(uint64, tag = "5")]
+    pub start_time_ms: u64,
+}
+
+/// See `Select` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Select {
+    /// From offset.
+    #[prost(uint64, tag = "1")]
+    pub from_offset: u64,
+    /// Exclusive.
+    #[prost(uint64, tag = "2")]
+    pub to_offset: u64,
+    /// From time ms.
+    #[prost(uint64, tag = "3")]
+    pub from_time_ms: u64,
+    /// Exclusive.
+    #[prost(uint64, tag = "4")]
+    pub to_time_ms: u64,
+    /// Topics.
+    #[prost(string, repeated, tag = "5")]
+    pub filters: Vec<String>,
+    /// Key.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub key: Bytes,
+    /// Headers.
+    #[prost(message, repeated, tag = "7")]
+    pub headers: Vec<HeaderIs>,
+    /// Dead letters of this queue.
+    #[prost(string, tag = "8")]
+    pub dead_queue: String,
+}
+
+/// See `HeaderIs` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HeaderIs {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// See `Browse` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Browse {
+    /// Queue.
+    #[prost(string, tag = "1")]
+    pub queue: String,
+    /// Select.
+    #[prost(message, optional, tag = "2")]
+    pub select: Option<Select>,
+    /// Count.
+    #[prost(uint32, tag = "3")]
+    pub count: u32,
+}
+
+/// See `Replay` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Replay {
+    /// Queue.
+    #[prost(string, tag = "1")]
+    pub queue: String,
+    /// Select.
+    #[prost(message, optional, tag = "2")]
+    pub select: Option<Select>,
+    /// To queue.
+    #[prost(string, tag = "3")]
+    pub to_queue: String,
+    /// To topic.
+    #[prost(bool, tag = "4")]
+    pub to_topic: bool,
+    /// Topic.
+    #[prost(string, tag = "5")]
+    pub topic: String,
+}
+
+/// See `Redrive` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Redrive {
+    /// Queue.
+    #[prost(string, tag = "1")]
+    pub queue: String,
+    /// Select.
+    #[prost(message, optional, tag = "2")]
+    pub select: Option<Select>,
+    /// To queue.
+    #[prost(string, tag = "3")]
+    pub to_queue: String,
+    /// Record.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub record: Bytes,
+}
+
+/// See `Remove` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Remove {
+    /// Queue.
+    #[prost(string, tag = "1")]
+    pub queue: String,
+    /// Select.
+    #[prost(message, optional, tag = "2")]
+    pub select: Option<Select>,
+}
+
+/// See `Backup` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Backup {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// See `BackedUp` in the protocol.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BackedUp {
+    /// Path.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// Bytes.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// Files.
+    #[prost(uint64, tag = "3")]
+    pub files: u64,
 }

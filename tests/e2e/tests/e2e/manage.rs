@@ -91,11 +91,11 @@ fn what_cannot_be_done_is_said_precisely() {
             said.starts_with("queue 'x': ") && said.contains("a/#/b"),
             "{said}"
         );
-        let interval = QueueSettings {
-            durability: 1,
+        let unknown = QueueSettings {
+            durability: 9,
             ..QueueSettings::default()
         };
-        let (code, said) = refusal(client.queue_add("x", interval).await);
+        let (code, said) = refusal(client.queue_add("x", unknown).await);
         assert_eq!(code, Code::Invalid, "{said}");
         let configured = "queue 'q' is named by the configuration, which is the truth for it";
         assert_eq!(

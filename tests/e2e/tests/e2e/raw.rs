@@ -152,6 +152,7 @@ pub fn open_publisher(window_messages: u32) -> Bytes {
     let open = OpenPublisher {
         name: String::new(),
         window_messages,
+        ..OpenPublisher::default()
     };
     control::bytes_of(FrameType::OpenPublisher, &open)
 }
@@ -168,7 +169,7 @@ pub fn open_consumer(queue: &str, group: &str) -> Bytes {
 pub fn open_subscriber(filters: &[&str]) -> Bytes {
     let open = OpenSubscriber {
         filters: filters.iter().map(|f| (*f).to_owned()).collect(),
-        name: String::new(),
+        ..OpenSubscriber::default()
     };
     control::bytes_of(FrameType::OpenSubscriber, &open)
 }

@@ -70,6 +70,8 @@ fn a_queue_added_over_the_network_stays_with_its_settings_and_routes() {
             ack_deadline_ms: 1234,
             deliver_max: 4,
             from: vec!["net/+".to_owned()],
+            backoff_max_ms: 60_000,
+            interval_ms: 100,
             ..QueueSettings::default()
         };
         client.queue_add("added", settings.clone()).await.unwrap();

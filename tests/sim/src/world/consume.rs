@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use waypost_core::journal::GroupOptions;
 use waypost_shard::{Attach, Start};
 use waypost_wire::data::{ConsumerFrame, Range};
 
@@ -52,6 +53,7 @@ impl World {
             queue: name.into(),
             group: group.to_owned(),
             start,
+            options: GroupOptions::default(),
             ack_deadline_ms,
             batch_bytes_max: 1 << 20,
         };

@@ -66,7 +66,7 @@ impl World {
             messages_max: Some(2000),
             ack_deadline_ms: 2000,
             deliver_max: DELIVER_MAX,
-            from: Vec::new(),
+            ..Settings::default()
         };
         let model = QueueModel::new(name, is_durable, DELIVER_MAX);
         self.trace.line(format!("create '{name}' {life:x}"));
