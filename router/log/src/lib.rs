@@ -33,6 +33,7 @@ mod pending;
 mod queue;
 pub mod read;
 pub mod recover;
+mod recover_wal;
 mod replay;
 pub mod scan;
 mod segments;

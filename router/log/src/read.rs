@@ -106,7 +106,10 @@ impl<V: Vfs> Log<V> {
         while !reading.is_full() {
             let before = reading.cursor;
             let result = match locate(state, reading.cursor) {
-                Some(Place::Wal(run)) => self.read_run(queue, run, &mut reading),
+                Some(Place::Wal(run)) => {
+                    let result = self.read_run(queue, run, &mut reading);
+                    self.or_segment(result, queue, state, &mut reading)
+                }
                 Some(Place::Segment(info)) => self.read_segment(queue, info, &mut reading),
                 None => break,
             };
@@ -146,6 +149,33 @@ impl<V: Vfs> Log<V> {
         let mut walk =
             Walk::new(&**file, queue, at, at + u64::from(run.bytes)).reading(run.bytes as usize);
         read_stretch(&mut walk, &stretch, reading)
+    }
+
+    /// What was moved a moment ago is in the WAL and in a segment: where one copy is damaged, the
+    /// other is served.
+    fn or_segment(
+        &self,
+        result: Result<(), ReadError>,
+        queue: Incarnation,
+        state: &Queue,
+        reading: &mut Reading,
+    ) -> Result<(), ReadError> {
+        let Err(error @ ReadError::Damaged { .. }) = result else {
+            return result;
+        };
+        let after = state
+            .segments
+            .partition_point(|s| s.end_offset <= reading.cursor);
+        match state.segments.get(after) {
+            Some(info) if info.first_offset <= reading.cursor => {
+                let before = reading.cursor;
+                match self.read_segment(queue, info, reading) {
+                    Ok(()) if reading.cursor > before => Ok(()),
+                    _ => Err(error),
+                }
+            }
+            _ => Err(error),
+        }
     }
 
     fn read_segment(

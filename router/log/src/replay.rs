@@ -125,6 +125,7 @@ impl Replayer {
             metas.insert(queue, meta);
         }
         io(vfs.sync_dir(&queues_dir), "sync", &queues_dir)?;
+        let has_wal = report.wal_files > 0;
         let mut states = HashMap::new();
         let mut found = Vec::new();
         for (incarnation, mut queue) in self.queues {
@@ -146,6 +147,15 @@ impl Replayer {
                 };
                 let segments = loader.load(queue.head.as_ref())?;
                 queue.state.segments = segments;
+            }
+            // A queue that has segments has a snapshot or its entries in the WAL.
+            let is_unknown = queue.state.base.is_none() && !queue.state.segments.is_empty();
+            if is_unknown || !has_wal {
+                report.segments.push(SegmentProblem {
+                    queue: incarnation,
+                    path: dir.join("wal"),
+                    problem: "its entries in the WAL are gone; what segments hold is served anew",
+                });
             }
             found.push(queue.finish(incarnation, metas.remove(&incarnation), report));
             states.insert(incarnation, queue.state);

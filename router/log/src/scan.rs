@@ -92,8 +92,9 @@ pub struct Plan {
 
 /// Judges all groups of a WAL, given in order of position.
 ///
-/// `start` is where the oldest live file begins; `file_bytes` is the size of each file.
-pub fn plan(found: &[FoundGroup], start: Position, file_bytes: u64) -> Plan {
+/// `start` is where the oldest live file begins; `file_bytes` is the size of each file. `proven`
+/// is how far the log was synced by other evidence than its groups', 0 if there is none.
+pub fn plan(found: &[FoundGroup], start: Position, file_bytes: u64, proven: Position) -> Plan {
     let ends: Vec<(u32, Position)> = found
         .iter()
         .filter_map(|g| Some((opens(g.header.generation), g.previous_end?)))
@@ -112,7 +113,7 @@ pub fn plan(found: &[FoundGroup], start: Position, file_bytes: u64) -> Plan {
         .iter()
         .map(|g| g.header.synced)
         .max()
-        .unwrap_or(Position(0));
+        .map_or(proven, |synced| synced.max(proven));
 
     let mut plan = Plan {
         end: start,

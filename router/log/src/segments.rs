@@ -114,7 +114,7 @@ impl<'a, F: VfsFile> Walk<'a, F> {
         let Some(head) = self.bytes(self.at, ENTRY_HEADER_BYTES)? else {
             return Ok(Step::Lost("it ends inside an entry's header"));
         };
-        let Some(header) = EntryHeader::decode(&head) else {
+        let Some(header) = EntryHeader::decode_or_mend(&head) else {
             return Ok(Step::Lost("an entry's header does not match its checksum"));
         };
         if header.incarnation != self.queue.get() || header.kind != EntryKind::Messages {

@@ -146,6 +146,27 @@ impl EntryHeader {
     }
 }
 
+impl EntryHeader {
+    /// As [`decode`](Self::decode), and if a single bit of the header has flipped, as it was
+    /// before: the checksum tells any five flips of so few bytes apart, so that one can be undone
+    /// without doubt. Without it, a flip in a length would hide all that follows.
+    pub fn decode_or_mend(bytes: &[u8]) -> Option<EntryHeader> {
+        let b = bytes.get(..ENTRY_HEADER_BYTES)?;
+        let whole = Self::decode(b);
+        if whole.is_some() || b.iter().all(|byte| *byte == 0) {
+            return whole;
+        }
+        let mut mended = [0; ENTRY_HEADER_BYTES];
+        mended.copy_from_slice(b);
+        (0..ENTRY_HEADER_BYTES * 8).find_map(|bit| {
+            mended[bit / 8] ^= 1 << (bit % 8);
+            let header = Self::decode(&mended);
+            mended[bit / 8] ^= 1 << (bit % 8);
+            header
+        })
+    }
+}
+
 /// An entry found in a group.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
@@ -163,10 +184,24 @@ pub struct Entry<'a> {
 ///
 /// `end` bounds the walk, in bytes from the start of the group.
 pub fn entries(group: &[u8], start: usize, end: usize) -> impl Iterator<Item = Entry<'_>> {
+    walk(group, start, end, EntryHeader::decode)
+}
+
+/// As [`entries`], in a group that is damaged: goes on over a header of which one bit has flipped.
+pub fn entries_in_rot(group: &[u8], start: usize) -> impl Iterator<Item = Entry<'_>> {
+    walk(group, start, group.len(), EntryHeader::decode_or_mend)
+}
+
+fn walk(
+    group: &[u8],
+    start: usize,
+    end: usize,
+    decode: impl Fn(&[u8]) -> Option<EntryHeader>,
+) -> impl Iterator<Item = Entry<'_>> {
     let end = end.min(group.len());
     let mut at = start;
     std::iter::from_fn(move || {
-        let header = EntryHeader::decode(group.get(at..end)?)?;
+        let header = decode(group.get(at..end)?)?;
         let from = at + ENTRY_HEADER_BYTES;
         let payload = group.get(from..from.checked_add(header.length as usize)?)?;
         if from + payload.len() > end {

@@ -42,7 +42,7 @@ type Judgement = (Vec<u64>, Vec<(u64, u64)>, u64, Vec<u64>);
 
 fn judge(groups: &[FoundGroup]) -> Judgement {
     let page = |p: Position| (p.0 - FILE) / 0x1000 + 1;
-    let plan = plan(groups, at(1), FILE);
+    let plan = plan(groups, at(1), FILE, Position(0));
     let pages = |groups: &[FoundGroup]| groups.iter().map(|g| page(g.header.position)).collect();
     let rot = plan.rot.iter().map(|r| (page(r.start), page(r.end)));
     (

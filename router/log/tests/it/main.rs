@@ -7,6 +7,7 @@
 
 mod codec;
 mod crash;
+mod damage;
 mod files;
 mod harness;
 mod judgement;
