@@ -7,6 +7,7 @@
 //! - [`route`]: which routes and live subscribers a topic reaches ([`trie`] holds the filters)
 //! - [`pipeline`]: which plugin sees which messages, and what their verdicts and failures mean
 //! - [`session`]: a publisher's sequences, window and confirms
+//! - [`settings`]: what a queue is told
 //! - [`queue`], [`group`]: offsets, leases, acks, redelivery; [`journal`] is how they are written
 //! - [`limits`]: every bound in one place, with its arithmetic
 //!
@@ -20,6 +21,7 @@ pub mod queue;
 pub mod ranges;
 pub mod route;
 pub mod session;
+pub mod settings;
 pub mod trie;
 
 /// The queue that takes what could not be processed; every node has it.
