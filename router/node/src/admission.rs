@@ -198,13 +198,13 @@ impl Gather {
         self.taken.push(index);
     }
 
-    /// The taken records as a slab of their own.
-    pub fn finish(self, slab: &Slab) -> Slab {
+    /// The taken records as a slab of their own, and the index of each.
+    pub fn finish(self, slab: &Slab) -> (Slab, Vec<u32>) {
         let Some(first) = self.taken.first() else {
-            return Slab::default();
+            return (Slab::default(), self.taken);
         };
         if self.taken.windows(2).all(|pair| pair[1] == pair[0] + 1) {
-            return slab.slice(*first, self.taken.len() as u32);
+            return (slab.slice(*first, self.taken.len() as u32), self.taken);
         }
         let mut builder = SlabBuilder::new();
         let mut wanted = self.taken.iter().peekable();
@@ -213,7 +213,7 @@ impl Gather {
                 builder.push(body);
             }
         }
-        builder.finish()
+        (builder.finish(), self.taken)
     }
 }
 
@@ -236,12 +236,9 @@ mod tests {
         ] {
             let mut gather = Gather::default();
             taken.iter().for_each(|index| gather.take(*index));
-            let got: Vec<u32> = gather
-                .finish(&slab)
-                .iter()
-                .map(|b| u32::from(b[0]))
-                .collect();
-            assert_eq!(got, taken);
+            let (got, inputs) = gather.finish(&slab);
+            let got: Vec<u32> = got.iter().map(|b| u32::from(b[0])).collect();
+            assert_eq!((got, inputs), (taken.to_vec(), taken.to_vec()));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use quinn::SendStream;
 use waypost_core::pipeline::Outcome;
 use waypost_core::session::{BatchId, PublisherSession};
-use waypost_shard::Part;
+use waypost_shard::{Batch, Part};
 use waypost_wire::control::{self, OpenPublisher, Opened};
 use waypost_wire::data::{Exception, ExceptionKind, Level, Publish};
 use waypost_wire::slab::SlabBuilder;
@@ -47,9 +47,30 @@ struct Pending {
     /// The level, unless a queue that it reaches gives a weaker one.
     level: Level,
     /// For live subscribers, once the queues have accepted.
-    live: Vec<(Arc<Subscriber>, Slab)>,
+    live: Vec<ForLive>,
     /// What the plugins need to be told about, while they have it.
     routed: Option<Admitted>,
+}
+
+/// Records for one live subscriber, and which input of the batch each is, as in [`Part::inputs`].
+struct ForLive {
+    subscriber: Arc<Subscriber>,
+    slab: Slab,
+    inputs: Vec<u32>,
+}
+
+impl ForLive {
+    /// Takes out the records of inputs that were not taken.
+    fn without(&mut self, left_out: &[u32]) {
+        let input = |index: u32| self.inputs.get(index as usize).copied().unwrap_or(index);
+        let stays = |index: u32| left_out.binary_search(&input(index)).is_err();
+        let slab = self.slab.keep(stays);
+        self.inputs = (0..self.slab.count())
+            .filter(|index| stays(*index))
+            .map(input)
+            .collect();
+        self.slab = slab;
+    }
 }
 
 struct Publisher<'a> {
@@ -62,7 +83,7 @@ struct Publisher<'a> {
     routing_out: usize,
     /// For live subscribers, by batch: handed over when all before it is settled, so that each
     /// subscriber gets a publisher's messages in their order.
-    live: BTreeMap<BatchId, Vec<(Arc<Subscriber>, Slab)>>,
+    live: BTreeMap<BatchId, Vec<ForLive>>,
     /// Subscribers that are full because of this publisher.
     pressed: Vec<Arc<Subscriber>>,
 }
@@ -243,13 +264,12 @@ impl Publisher<'_> {
         match &admitted.plans {
             PlanOf::All(plan) if pending.exceptions.is_empty() => {
                 let queues = plan.direct.iter().flatten();
-                parts.extend(queues.map(|queue| Part {
-                    queue: queue.clone(),
+                parts.extend(queues.map(|q| Part::new(q.clone(), admitted.slab.clone())));
+                pending.live.extend(plan.live.iter().map(|s| ForLive {
+                    subscriber: s.clone(),
                     slab: admitted.slab.clone(),
+                    inputs: Vec::new(),
                 }));
-                pending
-                    .live
-                    .extend(plan.live.iter().map(|s| (s.clone(), admitted.slab.clone())));
                 if parts.is_empty() {
                     pending.level = Level::Received;
                 }
@@ -288,9 +308,13 @@ impl Publisher<'_> {
                 pending.level = Level::Received;
             }
         }
-        parts.extend(queues.into_iter().map(|(queue, g)| Part {
-            queue,
-            slab: g.finish(&admitted.slab),
+        parts.extend(queues.into_iter().map(|(queue, gather)| {
+            let (slab, inputs) = gather.finish(&admitted.slab);
+            Part {
+                queue,
+                slab,
+                inputs,
+            }
         }));
         pending.live = gather_live(pending, admitted);
         pending.exceptions.append(&mut own);
@@ -304,7 +328,10 @@ impl Publisher<'_> {
                     return;
                 };
                 match result {
-                    Ok(level) => pending.level = pending.level.min(level),
+                    Ok((level, exceptions)) => {
+                        pending.level = pending.level.min(level);
+                        pending.except(exceptions);
+                    }
                     Err((code, text)) => {
                         pending.live.clear();
                         pending.refuse_all(code, &text);
@@ -341,6 +368,7 @@ impl Publisher<'_> {
             parts.push(Part {
                 queue,
                 slab: slab.finish(),
+                inputs: outputs.iter().map(|output| output.input).collect(),
             });
         }
         if !outcome.dead.is_empty() {
@@ -349,6 +377,7 @@ impl Publisher<'_> {
             parts.push(Part {
                 queue: waypost_core::DEAD_LETTER.into(),
                 slab: slab.finish(),
+                inputs: outcome.dead.iter().map(|dead| dead.input).collect(),
             });
         }
         pending
@@ -367,25 +396,31 @@ impl Publisher<'_> {
             let mut slab = SlabBuilder::new();
             slab.push(&output.body);
             let slab = slab.finish();
-            pending
-                .live
-                .extend(plan.live.iter().map(|s| (s.clone(), slab.clone())));
+            pending.live.extend(plan.live.iter().map(|s| ForLive {
+                subscriber: s.clone(),
+                slab: slab.clone(),
+                inputs: vec![output.input],
+            }));
         }
         self.commit(id, pending, parts);
     }
 
-    /// Everything that a batch causes is known: into the queues with it, all or nothing.
+    /// Everything that a batch causes is known: into the queues with it, all of each message or
+    /// nothing.
     fn commit(&mut self, id: BatchId, pending: Pending, parts: Vec<Part>) {
         if parts.is_empty() {
             return self.settle(id, pending);
         }
+        let batch = Batch {
+            ticket: id,
+            first_sequence: pending.first_sequence,
+            count: pending.count,
+            parts,
+            is_whole: false,
+        };
         self.pending.insert(id, pending);
         let reply = self.events.clone();
-        self.conn.node.shard.send(Command::Publish {
-            ticket: id,
-            parts,
-            reply,
-        });
+        self.conn.node.shard.send(Command::Publish { batch, reply });
     }
 
     fn settle(&mut self, id: BatchId, pending: Pending) {
@@ -411,9 +446,9 @@ impl Publisher<'_> {
         while let Some(entry) = self.live.first_entry()
             && *entry.key() < below
         {
-            for (subscriber, slab) in entry.remove() {
-                if subscriber.push(now, slab).1 {
-                    self.pressed.push(subscriber);
+            for live in entry.remove().into_iter().filter(|l| !l.slab.is_empty()) {
+                if live.subscriber.push(now, live.slab).1 {
+                    self.pressed.push(live.subscriber);
                 }
             }
         }
@@ -435,6 +470,27 @@ impl Pending {
             text: text.to_owned(),
         };
         self.exceptions = sequences.map(exception).collect();
+    }
+
+    /// The queues' words for single messages, which come instead of what was to be said of them.
+    /// Live subscribers get only what was taken now.
+    fn except(&mut self, words: Vec<Exception>) {
+        if words.is_empty() {
+            return;
+        }
+        let left_out: Vec<u32> = words
+            .iter()
+            .map(|word| (word.sequence - self.first_sequence) as u32)
+            .collect();
+        self.live.iter_mut().for_each(|l| l.without(&left_out));
+        let is_said = |e: &Exception| {
+            words
+                .binary_search_by_key(&e.sequence, |word| word.sequence)
+                .is_ok()
+        };
+        self.exceptions.retain(|e| !is_said(e));
+        self.exceptions.extend(words);
+        self.exceptions.sort_unstable_by_key(|e| e.sequence);
     }
 
     /// The queues took nothing of the batch: whatever was to be said of a message, unless it was
@@ -462,7 +518,7 @@ fn needs_pipeline(admitted: &Admitted) -> bool {
 }
 
 /// What the live subscribers of the messages' own topics get: all but what was refused.
-fn gather_live(pending: &Pending, admitted: &Admitted) -> Vec<(Arc<Subscriber>, Slab)> {
+fn gather_live(pending: &Pending, admitted: &Admitted) -> Vec<ForLive> {
     let mut refused = pending
         .exceptions
         .iter()
@@ -485,7 +541,14 @@ fn gather_live(pending: &Pending, admitted: &Admitted) -> Vec<(Arc<Subscriber>, 
     }
     found
         .into_iter()
-        .map(|(subscriber, gather)| (subscriber, gather.finish(&admitted.slab)))
+        .map(|(subscriber, gather)| {
+            let (slab, inputs) = gather.finish(&admitted.slab);
+            ForLive {
+                subscriber,
+                slab,
+                inputs,
+            }
+        })
         .collect()
 }
 

@@ -14,10 +14,11 @@ use waypost_core::group::ConsumerId;
 use waypost_core::queue::Settings;
 use waypost_log::{CommitError, Incarnation, Job, JobDone, JobError, RealVfs};
 use waypost_shard::{
-    Attach, Counters, ManageError, Output, Part, Peeked, PublishError, QueueView, Shard, Ticket,
+    Accepted, Attach, Batch, Counters, ManageError, Output, Peeked, PublishError, QueueView, Shard,
+    Ticket,
 };
 use waypost_wire::Code;
-use waypost_wire::data::{ConsumerFrame, Deliver, Level};
+use waypost_wire::data::{ConsumerFrame, Deliver, Exception, Level};
 
 use crate::alarms::{AlarmKind, Alarms};
 use crate::clock::{Clock, wall_ms};
@@ -33,11 +34,12 @@ const SNAPSHOT_CHECK_MS: u64 = 50;
 /// How long a job that failed for want of space waits.
 const JOB_RETRY: Duration = Duration::from_millis(500);
 
-/// What became of a publish.
+/// What became of a batch: how durable what was taken is, and what is to be said of single
+/// messages; or why nothing was taken.
 #[derive(Debug)]
 pub(crate) struct Settled {
     pub ticket: Ticket,
-    pub result: Result<Level, (Code, String)>,
+    pub result: Result<(Level, Vec<Exception>), (Code, String)>,
 }
 
 /// Where a publisher's outcomes go.
@@ -58,8 +60,7 @@ type Reply<T> = tokio::sync::oneshot::Sender<Result<T, ManageError>>;
 /// What others ask of the shard.
 pub(crate) enum Command {
     Publish {
-        ticket: Ticket,
-        parts: Vec<Part>,
+        batch: Batch,
         reply: Arc<dyn PublishReply>,
     },
     Attach {
@@ -283,11 +284,7 @@ impl Thread {
     fn handle(&mut self, command: Command) -> Result<u64, CommitError> {
         let now = self.clock.now();
         match command {
-            Command::Publish {
-                ticket,
-                parts,
-                reply,
-            } => return self.publish(ticket, parts, reply),
+            Command::Publish { batch, reply } => return self.publish(batch, reply),
             Command::Attach {
                 attach,
                 mailbox,
@@ -342,10 +339,10 @@ impl Thread {
 
     fn publish(
         &mut self,
-        outer: Ticket,
-        parts: Vec<Part>,
+        mut batch: Batch,
         reply: Arc<dyn PublishReply>,
     ) -> Result<u64, CommitError> {
+        let outer = batch.ticket;
         let refuse = |code, text| {
             reply.settled(Settled {
                 ticket: outer,
@@ -361,14 +358,16 @@ impl Thread {
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let bytes = parts
+        batch.ticket = ticket;
+        let bytes = batch
+            .parts
             .iter()
             .map(|part| part.slab.bytes().len() as u64)
             .sum();
-        let mut result = self.shard.publish(self.clock.now(), ticket, &parts);
+        let mut result = self.shard.publish(self.clock.now(), &batch);
         if let Err(PublishError::NoRoom(_)) = result {
             self.make_room()?;
-            result = self.shard.publish(self.clock.now(), ticket, &parts);
+            result = self.shard.publish(self.clock.now(), &batch);
         }
         match result {
             Ok(()) => drop(self.publishers.insert(ticket, (outer, reply))),
@@ -465,11 +464,15 @@ impl Thread {
     fn dispatch(&mut self) {
         for output in self.shard.take_outputs() {
             match output {
-                Output::Accepted { ticket, level } => {
+                Output::Accepted(Accepted {
+                    ticket,
+                    level,
+                    exceptions,
+                }) => {
                     if let Some((ticket, reply)) = self.publishers.remove(&ticket) {
                         reply.settled(Settled {
                             ticket,
-                            result: Ok(level),
+                            result: Ok((level, exceptions)),
                         });
                     }
                 }

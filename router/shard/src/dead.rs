@@ -102,10 +102,7 @@ impl<V: Vfs> Shard<V> {
         if let Some(incarnation) = self.incarnation_of(id) {
             self.log.append_state(incarnation, &entry.encode())?;
         }
-        let part = Part {
-            queue: waypost_core::DEAD_LETTER.into(),
-            slab: copies.clone(),
-        };
+        let part = Part::new(waypost_core::DEAD_LETTER.into(), copies.clone());
         if let Err(error) = self.append_parts(now, &[part]) {
             self.log.rollback(mark);
             return Err(error.into());

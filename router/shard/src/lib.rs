@@ -15,6 +15,7 @@
 mod consumers;
 mod dead;
 mod deliver;
+mod intake;
 mod manage;
 mod open;
 mod publish;
@@ -29,12 +30,12 @@ use waypost_core::group::ConsumerId;
 use waypost_core::limits::Limits;
 use waypost_log::{CommitError, Incarnation, Log, Vfs};
 use waypost_wire::Code;
-use waypost_wire::data::{Deliver, Level};
+use waypost_wire::data::{Deliver, Exception, Level};
 
 pub use consumers::{Attach, Start};
 pub use manage::{GroupView, ManageError, Peeked, QueueView};
 pub use open::{Opened, Recovered};
-pub use publish::{Part, PublishError};
+pub use publish::{Batch, Part, PublishError};
 pub use settings::{
     SettingsError, check as check_settings, decode_settings, encode_settings, from_message,
     group_kind, group_options, to_message,
@@ -55,16 +56,22 @@ pub struct Now {
 /// Names a publish for its caller; it comes back in the outcome.
 pub type Ticket = u64;
 
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Which.
+    pub ticket: Ticket,
+    /// The level of the weakest queue that it reached.
+    pub level: Level,
+    /// What is to be said of inputs that were not simply taken, in their order.
+    pub exceptions: Vec<Exception>,
+}
+
 /// What the shard's owner must do.
 #[derive(Debug, PartialEq)]
 pub enum Output {
-    /// A publish is accepted at this level.
-    Accepted {
-        /// Which.
-        ticket: Ticket,
-        /// The level of the weakest queue that it reached.
-        level: Level,
-    },
+    /// What became of a batch is known, and as durable as it says.
+    Accepted(Accepted),
     /// Messages for a consumer.
     Deliver {
         /// Which.
@@ -164,7 +171,7 @@ pub struct Shard<V: Vfs> {
     removed: BTreeSet<Arc<str>>,
     timers: BTreeSet<(u64, SlotId)>,
     /// Publishes in the pending group, and queues that show their messages after it.
-    waiting: Vec<(Ticket, Level)>,
+    waiting: Vec<Accepted>,
     appended: BTreeSet<SlotId>,
     leaving: Vec<ConsumerId>,
     /// When acks that nothing else syncs are due.
@@ -251,9 +258,8 @@ impl<V: Vfs> Shard<V> {
                 self.ready.insert(id);
             }
         }
-        for (ticket, level) in self.waiting.drain(..) {
-            self.outputs.push(Output::Accepted { ticket, level });
-        }
+        self.outputs
+            .extend(self.waiting.drain(..).map(Output::Accepted));
         // What a consumer said may be among the entries that are still missing.
         if self.behind.is_empty() {
             for consumer in self.leaving.drain(..) {

@@ -1,4 +1,5 @@
-//! Messages into queues: all parts of a publish, or none.
+//! Messages into queues: what is taken of a batch is one set of the log, all of it or nothing.
+//! [`crate::intake`] decides what is taken.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use waypost_wire::data::Level;
 use waypost_wire::{Code, Slab};
 
 use crate::slot::Slot;
-use crate::{Now, Output, Shard, SlotId, Ticket};
+use crate::{Accepted, Now, Output, Shard, SlotId, Ticket};
 
 /// Records for one queue.
 #[derive(Clone, Debug)]
@@ -17,9 +18,54 @@ pub struct Part {
     pub queue: Arc<str>,
     /// The records.
     pub slab: Slab,
+    /// For each record, which input of the batch it comes from, not descending; empty where record
+    /// and input have the same number.
+    pub inputs: Vec<u32>,
 }
 
-/// Why a publish was not taken. Nothing of it was.
+impl Part {
+    /// Records of which each is the input with its number.
+    pub fn new(queue: Arc<str>, slab: Slab) -> Part {
+        Part {
+            queue,
+            slab,
+            inputs: Vec::new(),
+        }
+    }
+
+    /// Which input a record comes from.
+    pub fn input(&self, record: u32) -> u32 {
+        self.inputs.get(record as usize).copied().unwrap_or(record)
+    }
+
+    /// The part with the records that `keep` says yes to; `None` where there are none.
+    pub fn keep(&self, keep: impl Fn(u32) -> bool) -> Option<Part> {
+        let slab = self.slab.keep(&keep);
+        let kept = (0..self.slab.count()).filter(|index| keep(*index));
+        (!slab.is_empty()).then(|| Part {
+            queue: self.queue.clone(),
+            inputs: kept.map(|index| self.input(index)).collect(),
+            slab,
+        })
+    }
+}
+
+/// What a publisher sent together, with all that it caused.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Comes back in [`Output::Accepted`].
+    pub ticket: Ticket,
+    /// The publisher's sequence of the first input; exceptions count from it.
+    pub first_sequence: u64,
+    /// How many inputs.
+    pub count: u32,
+    /// What goes into queues.
+    pub parts: Vec<Part>,
+    /// All inputs are taken, or none.
+    pub is_whole: bool,
+}
+
+/// Why nothing of a batch was taken, or an input was not.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// A route leads to a queue that is not there.
@@ -50,15 +96,13 @@ impl PublishError {
 }
 
 impl<V: Vfs> Shard<V> {
-    /// Appends all parts, in one set. [`Output::Accepted`] follows, after the next commit where a
-    /// part must be synced.
-    pub fn publish(
-        &mut self,
-        now: Now,
-        ticket: Ticket,
-        parts: &[Part],
-    ) -> Result<(), PublishError> {
-        let ids = self.append_parts(now, parts)?;
+    /// Appends what the queues take, all parts of each input or none. [`Output::Accepted`] follows
+    /// and says what was refused, after the next commit where a part must be synced. After an error
+    /// nothing was taken, and nothing follows.
+    pub fn publish(&mut self, now: Now, batch: &Batch) -> Result<(), PublishError> {
+        let taken = self.sort_out(batch)?;
+        let (ids, exceptions) = (taken.ids, taken.exceptions);
+        self.append_all(now, &taken.parts, &ids)?;
         let is_synced = |id: &SlotId| {
             let slot = self.slots.get(id);
             slot.is_some_and(|s| s.queue.settings().durability == Durability::Sync)
@@ -68,10 +112,15 @@ impl<V: Vfs> Shard<V> {
         } else {
             Level::Received
         };
+        let accepted = Accepted {
+            ticket: batch.ticket,
+            level,
+            exceptions,
+        };
         if ids.iter().any(is_synced) {
-            self.waiting.push((ticket, level));
+            self.waiting.push(accepted);
         } else {
-            self.outputs.push(Output::Accepted { ticket, level });
+            self.outputs.push(Output::Accepted(accepted));
         }
         Ok(())
     }
@@ -82,36 +131,10 @@ impl<V: Vfs> Shard<V> {
         now: Now,
         parts: &[Part],
     ) -> Result<Vec<SlotId>, PublishError> {
-        let mut ids = Vec::with_capacity(parts.len());
-        for part in parts {
-            let id = self
-                .slot_of(&part.queue)
-                .ok_or_else(|| PublishError::NoQueue(part.queue.clone()))?;
-            ids.push(id);
-        }
+        let ids = self.ids_of(parts)?;
         self.admit(parts, &ids)?;
         self.append_all(now, parts, &ids)?;
         Ok(ids)
-    }
-
-    /// Two parts may name the same queue: each is admitted beside what the earlier ones add.
-    fn admit(&self, parts: &[Part], ids: &[SlotId]) -> Result<(), PublishError> {
-        for (index, id) in ids.iter().enumerate() {
-            if ids[..index].contains(id) {
-                continue;
-            }
-            let same = parts.iter().zip(ids).filter(|(_, other)| *other == id);
-            let (count, bytes) = same.fold((0, 0), |(count, bytes), (part, _)| {
-                (
-                    count + u64::from(part.slab.count()),
-                    bytes + part.slab.bytes().len() as u64,
-                )
-            });
-            if let Some(slot) = self.slots.get(id) {
-                slot.queue.admit(count, bytes)?;
-            }
-        }
-        Ok(())
     }
 
     fn append_all(&mut self, now: Now, parts: &[Part], ids: &[SlotId]) -> Result<(), PublishError> {

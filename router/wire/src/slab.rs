@@ -104,6 +104,27 @@ impl Slab {
         }
     }
 
+    /// The records that `keep` says yes to, by index: shared where they stand side by side, copied
+    /// otherwise.
+    pub fn keep(&self, keep: impl Fn(u32) -> bool) -> Slab {
+        let kept = (0..self.count).filter(|index| keep(*index));
+        let (first, count) = match (kept.clone().next(), kept.clone().last()) {
+            (Some(first), Some(last)) => (first, last - first + 1),
+            _ => return Slab::default(),
+        };
+        let part = self.slice(first, count);
+        if kept.count() as u32 == count {
+            return part;
+        }
+        let mut builder = SlabBuilder::new();
+        for (index, body) in (first..).zip(part.iter()) {
+            if keep(index) {
+                builder.push(body);
+            }
+        }
+        builder.finish()
+    }
+
     /// How many records from `first` on fit into `bytes_max`, and at least one.
     pub fn fitting(&self, first: u32, bytes_max: usize) -> u32 {
         let mut at = 0;
@@ -248,6 +269,10 @@ mod tests {
         assert_eq!(all.slice(9, 9).count(), 0);
         assert_eq!(all.fitting(0, 3), 2);
         assert_eq!(all.fitting(2, 3), 1);
+        assert_eq!(all.keep(|_| true), all);
+        assert_eq!(all.keep(|index| index > 1), slab(&[&long, b"bc"]));
+        assert_eq!(all.keep(|index| index != 1), slab(&[b"a", &long, b"bc"]));
+        assert_eq!(all.keep(|_| false), Slab::default());
     }
 
     #[test]

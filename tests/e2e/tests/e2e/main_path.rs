@@ -381,7 +381,13 @@ messages_max = 5
         );
         assert!(exception.text.contains("'q'"), "{}", exception.text);
         drain(&client, "q", "g", 5).await;
-        publish_all(&client, &messages("a", 5)).await;
+        // In one batch or in several: as many as there is room for.
+        let confirmed = publish(&client, &messages("a", 9)).await;
+        let taken: Vec<bool> = confirmed.iter().map(|c| c.exception.is_none()).collect();
+        assert_eq!(
+            taken,
+            [true, true, true, true, true, false, false, false, false]
+        );
         node.stop().await;
     });
 }

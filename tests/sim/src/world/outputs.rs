@@ -4,7 +4,7 @@ use std::path::Path;
 
 use waypost_core::DEAD_LETTER;
 use waypost_log::{CommitError, Vfs};
-use waypost_shard::Output;
+use waypost_shard::{Accepted, Output};
 use waypost_wire::data::{Deliver, Level};
 
 use crate::invariants::{
@@ -49,7 +49,7 @@ impl World {
     pub(crate) fn take_outputs(&mut self) -> Result<(), Violation> {
         for output in self.shard.take_outputs() {
             match output {
-                Output::Accepted { ticket, level } => {
+                Output::Accepted(Accepted { ticket, level, .. }) => {
                     self.trace.line(format!("accepted {ticket}, {level:?}"));
                     self.model.accepted(ticket, level >= Level::Stored)?;
                 }

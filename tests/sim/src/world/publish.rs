@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use waypost_log::AppendError;
-use waypost_shard::{Part, PublishError};
+use waypost_shard::{Batch, Part, PublishError};
 use waypost_wire::slab::SlabBuilder;
 
 use crate::invariants::{Violation, progress};
@@ -47,11 +47,7 @@ impl World {
                 slab.push(&tag.body());
                 tags.push(tag);
             }
-            let part = Part {
-                queue: name.into(),
-                slab: slab.finish(),
-            };
-            parts.push((part, tags));
+            parts.push((Part::new(name.into(), slab.finish()), tags));
         }
         let (parts, tags): (Vec<Part>, Vec<Vec<Tag>>) = parts.into_iter().unzip();
         self.publish_parts(&parts, &tags)
@@ -60,10 +56,16 @@ impl World {
     fn publish_parts(&mut self, parts: &[Part], tags: &[Vec<Tag>]) -> Result<(), Violation> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        let batch = Batch {
+            ticket,
+            parts: parts.to_vec(),
+            is_whole: true,
+            ..Batch::default()
+        };
         for round in 0.. {
             let before = self.next_offsets(parts);
             let now = self.now();
-            let error = match self.shard.publish(now, ticket, parts) {
+            let error = match self.shard.publish(now, &batch) {
                 Ok(()) => return self.taken(ticket, parts, tags, before),
                 Err(error) => error,
             };

@@ -1,0 +1,9 @@
+//! A shard on a disk in memory, driven by hand.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as tests do: by a panic that names the place"
+)]
+
+mod harness;
+mod publishing;
