@@ -66,6 +66,8 @@ enum Command {
     Plugin(commands::plugin::PluginArgs),
     Node(commands::node::NodeArgs),
     #[cfg(feature = "node")]
+    Log(commands::log::LogArgs),
+    #[cfg(feature = "node")]
     Bench(Box<crate::bench::BenchArgs>),
     Completions(CompletionsArgs),
 }
@@ -106,6 +108,8 @@ impl Args {
             Command::Queue(args) => commands::queue::run(args, output),
             Command::Plugin(args) => commands::plugin::run(args, output),
             Command::Node(args) => commands::node::run(args, output),
+            #[cfg(feature = "node")]
+            Command::Log(args) => commands::log::run(args, output),
             #[cfg(feature = "node")]
             Command::Bench(args) => crate::bench::run(*args),
             Command::Completions(args) => completions(&args, output),

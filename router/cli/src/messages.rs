@@ -118,7 +118,7 @@ pub fn preview(bytes: &[u8]) -> String {
 }
 
 /// What is published must not move a reader's cursor.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character.is_control() {

@@ -35,28 +35,10 @@ impl<V: Vfs> DataDir<V> {
         }
         // Before anything is written into a directory that may be someone else's.
         check_format(vfs, path)?;
-        let lock_path = path.join("LOCK");
-        let holder = format!("process {}", std::process::id());
-        let lock = match vfs.lock(&lock_path, &holder) {
-            Ok(lock) => lock,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                let holder = read_small(vfs, &lock_path, 128)?.unwrap_or_default();
-                let holder = String::from_utf8_lossy(&holder).trim().to_owned();
-                return Err(OpenError::Locked {
-                    path: path.to_owned(),
-                    holder: if holder.is_empty() {
-                        "another process".to_owned()
-                    } else {
-                        holder
-                    },
-                });
-            }
-            Err(e) => return Err(crate::error::IoError::at("lock", &lock_path)(e).into()),
-        };
+        let lock = hold(vfs, path)?;
         // Again: another process may have been here between the check and the lock.
         if !check_format(vfs, path)? {
-            let text = format!("{FORMAT_PREFIX}{FORMAT_VERSION}\n");
-            replace_file(vfs, path, "format", text.as_bytes())?;
+            write_format(vfs, path)?;
         }
         Ok(DataDir {
             path: path.to_owned(),
@@ -75,8 +57,47 @@ impl<V: Vfs> DataDir<V> {
     }
 }
 
+/// Takes the directory's lock.
+pub(crate) fn hold<V: Vfs>(vfs: &V, path: &Path) -> Result<V::Lock, OpenError> {
+    let lock_path = path.join("LOCK");
+    let holder = format!("process {}", std::process::id());
+    match vfs.lock(&lock_path, &holder) {
+        Ok(lock) => Ok(lock),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => {
+            let holder = read_small(vfs, &lock_path, 128)?.unwrap_or_default();
+            let holder = String::from_utf8_lossy(&holder).trim().to_owned();
+            Err(OpenError::Locked {
+                path: path.to_owned(),
+                holder: if holder.is_empty() {
+                    "another process".to_owned()
+                } else {
+                    holder
+                },
+            })
+        }
+        Err(e) => Err(crate::error::IoError::at("lock", &lock_path)(e).into()),
+    }
+}
+
+/// States the format that this version writes.
+pub(crate) fn write_format<V: Vfs>(vfs: &V, path: &Path) -> Result<(), OpenError> {
+    let text = format!("{FORMAT_PREFIX}{FORMAT_VERSION}\n");
+    Ok(replace_file(vfs, path, "format", text.as_bytes())?)
+}
+
+/// The shards' directories in a data directory, with their numbers.
+pub(crate) fn shard_dirs<V: Vfs>(vfs: &V, path: &Path) -> Result<Vec<(u16, PathBuf)>, OpenError> {
+    let names = io(vfs.read_dir(path), "list", path)?;
+    let number = |name: &String| {
+        let digits = name.strip_prefix("shard-").filter(|d| d.len() == 4)?;
+        let number = u16::from_str_radix(digits, 16).ok()?;
+        Some((number, path.join(name)))
+    };
+    Ok(names.iter().filter_map(number).collect())
+}
+
 /// Whether the directory states a format that can be read; `false` if it is new.
-fn check_format<V: Vfs>(vfs: &V, path: &Path) -> Result<bool, OpenError> {
+pub(crate) fn check_format<V: Vfs>(vfs: &V, path: &Path) -> Result<bool, OpenError> {
     let Some(bytes) = read_small(vfs, &path.join("format"), 256)? else {
         let names = io(vfs.read_dir(path), "list", path)?;
         let other = names

@@ -14,26 +14,31 @@
 //!
 //! Where to look: [`Log`] for the writer, [`recover`] for opening, [`scan`] for how a torn tail is
 //! told from rot, [`jobs`] for how space comes back, [`mod@format`] for the bytes, [`vfs`] for what is
-//! asked of a disk, and `docs/log-format.md` for all of the format on one page.
+//! asked of a disk, [`inspect`], [`mod@dump`] and [`mod@repair`] for a directory that no process uses, and
+//! `docs/log-format.md` for all of the format on one page.
 //!
 //! Deliberately absent: threads, clocks, sockets, and any knowledge of what a record or a queue's
 //! state says.
 
 pub mod data_dir;
+pub mod dump;
 pub mod error;
 mod extents;
 pub mod format;
 pub mod ids;
+pub mod inspect;
 pub mod jobs;
 pub mod log;
 pub mod mem;
 mod mover;
 pub mod options;
+pub mod overlay;
 mod pending;
 mod queue;
 pub mod read;
 pub mod recover;
 mod recover_wal;
+pub mod repair;
 mod replay;
 pub mod scan;
 mod segments;

@@ -57,6 +57,21 @@ impl Default for Options {
 }
 
 impl Options {
+    /// For tools that open a shard as it is: bounds that fit files of this size.
+    pub(crate) fn of_shard(shard: u16, file_bytes: u64, nonce: u64) -> Options {
+        let default = Options::default();
+        let file_bytes = file_bytes.min(1 << 30);
+        Options {
+            shard,
+            file_bytes,
+            wal_bytes_max: default.wal_bytes_max.max(8 * file_bytes),
+            wal_bytes_low: default.wal_bytes_low.max(4 * file_bytes),
+            group_bytes_max: file_bytes.min(default.group_bytes_max),
+            nonce,
+            ..default
+        }
+    }
+
     pub(crate) fn validate(&self) -> Result<(), OpenError> {
         let fail = |option, reason: String| Err(OpenError::Options { option, reason });
         if self.file_bytes < PAGE_BYTES

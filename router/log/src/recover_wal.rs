@@ -356,16 +356,33 @@ impl<'a, V: Vfs> Recovery<'a, V> {
 }
 
 /// Gives their own names to files that hold groups under a spare's name: a crash came between the
-/// writer's turn to a new file and the job that names it. They continue the last named file. One
-/// whose groups are all damaged leaves a gap, which the names of the others show.
+/// writer's turn to a new file and the job that names it.
 pub(crate) fn name_files<V: Vfs>(
     vfs: &V,
     wal_dir: &Path,
     file_bytes: u64,
 ) -> Result<(), OpenError> {
+    for (seq, from) in find_files(vfs, wal_dir, file_bytes)? {
+        let to = wal_dir.join(wal_file_name(seq));
+        if from != to {
+            name_file(vfs, &from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+/// The live files, in order, also those under a spare's name. These continue the last that has its
+/// own. One whose groups are all damaged leaves a gap, which the positions of the others show.
+pub(crate) fn find_files<V: Vfs>(
+    vfs: &V,
+    wal_dir: &Path,
+    file_bytes: u64,
+) -> Result<Vec<(u64, PathBuf)>, OpenError> {
     let names = io(vfs.read_dir(wal_dir), "list", wal_dir)?;
-    let last = names.iter().filter_map(|n| parse_wal_file_name(n)).max();
-    let mut next = last.map_or(1, |last| last + 1);
+    let named = |n: &String| Some((parse_wal_file_name(n)?, wal_dir.join(n)));
+    let mut found: Vec<(u64, PathBuf)> = names.iter().filter_map(named).collect();
+    found.sort_unstable();
+    let mut next = found.last().map_or(1, |(last, _)| last + 1);
     let mut spares: Vec<PathBuf> = names
         .iter()
         .filter(|n| n.starts_with("spare-"))
@@ -382,13 +399,11 @@ pub(crate) fn name_files<V: Vfs>(
         let candidates = next..=next + spares.len() as u64;
         for (seq, index) in candidates.flat_map(|seq| (0..spares.len()).map(move |i| (seq, i))) {
             if holds(&spares[index], seq)? {
-                let from = spares.swap_remove(index);
-                let to = wal_dir.join(wal_file_name(seq));
-                name_file(vfs, &from, &to)?;
+                found.push((seq, spares.swap_remove(index)));
                 next = seq + 1;
                 continue 'next;
             }
         }
-        return Ok(());
+        return Ok(found);
     }
 }

@@ -22,7 +22,7 @@ use crate::wal::parse_wal_file_name;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"WPM1");
 const META_BYTES: usize = 24;
-const FILE_NAME: &str = "shard.meta";
+pub(crate) const FILE_NAME: &str = "shard.meta";
 
 /// The shard's size of WAL files: the one it has, or else the one in `options`.
 pub(crate) fn load_or_make<V: Vfs>(
@@ -52,7 +52,13 @@ pub(crate) fn load_or_make<V: Vfs>(
     Ok(file_bytes)
 }
 
-fn longest_wal_file<V: Vfs>(vfs: &V, dir: &Path) -> Result<Option<u64>, OpenError> {
+/// What the description says, if it is whole: bytes of a WAL file, and the shard.
+pub(crate) fn peek<V: Vfs>(vfs: &V, dir: &Path) -> Result<Option<(u64, u16)>, OpenError> {
+    let bytes = read_small(vfs, &dir.join(FILE_NAME), META_BYTES as u64)?;
+    Ok(bytes.as_deref().and_then(decode))
+}
+
+pub(crate) fn longest_wal_file<V: Vfs>(vfs: &V, dir: &Path) -> Result<Option<u64>, OpenError> {
     let wal = dir.join("wal");
     let mut longest = None;
     for name in io(vfs.read_dir(&wal), "list", &wal)? {

@@ -47,13 +47,20 @@ impl<V: Vfs> Shard<V> {
             counters: Counters::default(),
             outputs: Vec::new(),
         };
+        let problems = &recovered.report.segments;
+        let spoiled: BTreeSet<_> = problems.iter().map(|p| p.queue).collect();
         for queue in recovered.queues {
-            shard.recover_queue(queue, &mut alarms);
+            // The log lost its journal: with a snapshot it has one again.
+            let is_lost = queue.snapshot.is_none() && spoiled.contains(&queue.incarnation);
+            let id = shard.recover_queue(queue, &mut alarms);
+            if is_lost {
+                shard.behind.insert(id);
+            }
         }
         Opened { shard, alarms }
     }
 
-    fn recover_queue(&mut self, found: RecoveredQueue, alarms: &mut Vec<String>) {
+    fn recover_queue(&mut self, found: RecoveredQueue, alarms: &mut Vec<String>) -> crate::SlotId {
         let name = match self.names.contains_key(found.name.as_str()) {
             false => found.name.clone(),
             // Two directories of one name: both are served, nothing is lost.
@@ -108,6 +115,7 @@ impl<V: Vfs> Shard<V> {
         let id = self.add_slot(slot);
         // The crash may have come between an ack and what it frees.
         self.moved.insert(id);
+        id
     }
 
     pub(crate) fn add_slot(&mut self, slot: Slot) -> crate::SlotId {

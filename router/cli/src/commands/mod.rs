@@ -5,6 +5,8 @@ pub mod check;
 pub mod consume;
 #[cfg(feature = "node")]
 pub mod dev;
+#[cfg(feature = "node")]
+pub mod log;
 pub mod node;
 pub mod plugin;
 #[cfg(feature = "node")]

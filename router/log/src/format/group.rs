@@ -117,6 +117,41 @@ impl GroupHeader {
     }
 }
 
+/// Why no whole group begins at `bytes[0]`, for people: what was expected, and what is there.
+pub fn diagnose(bytes: &[u8], position: Position) -> String {
+    let Some(header) = GroupHeader::peek(bytes) else {
+        let len = bytes.len();
+        return format!("the file ends after {len} bytes of a group's header, which has 64");
+    };
+    let length = header.length as usize;
+    if bytes[..4] != MAGIC.to_le_bytes() {
+        return format!(
+            "no group begins here: {:02x?}, \"WPG1\" expected",
+            &bytes[..4]
+        );
+    }
+    if header.position != position {
+        return format!(
+            "the group names position {}, {position} expected",
+            header.position
+        );
+    }
+    if length < GROUP_HEADER_BYTES || length > bytes.len() {
+        return format!(
+            "the group's length is {length}, 64 to {} expected",
+            bytes.len()
+        );
+    }
+    let crc = crc32c::crc32c(&bytes[8..length]);
+    if crc != header.crc {
+        return format!(
+            "the group's CRC32C is {crc:#010x}, its header says {:#010x}",
+            header.crc
+        );
+    }
+    "the group is whole, but it does not follow the one before".to_owned()
+}
+
 /// The next multiple of the page size.
 pub fn padded(bytes: u64) -> u64 {
     bytes.div_ceil(PAGE_BYTES) * PAGE_BYTES

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use waypost_log::format::entry::{EntryKind, entries};
 use waypost_log::format::segment::SEGMENT_HEADER_BYTES;
+use waypost_log::inspect;
 use waypost_log::mem::MemVfs;
 use waypost_log::scan;
 use waypost_log::{
@@ -21,9 +22,9 @@ use crate::harness::{NOW_MS, body, messages, queue, slab};
 
 /// The short form's distance between two faults, in bits or bytes; prime, so that it meets all
 /// bits of a byte and all places of a page.
-const STRIDE: usize = 61;
+const STRIDE: usize = 127;
 
-type Records = BTreeMap<u64, Vec<u8>>;
+pub type Records = BTreeMap<u64, Vec<u8>>;
 
 fn options() -> Options {
     Options {
@@ -39,10 +40,10 @@ fn options() -> Options {
 }
 
 /// The directory as it should be.
-struct Pristine {
-    disk: MemVfs,
+pub struct Pristine {
+    pub disk: MemVfs,
     /// All records that were ever appended.
-    appended: BTreeMap<Incarnation, Records>,
+    pub appended: BTreeMap<Incarnation, Records>,
     /// Offsets below were trimmed.
     trimmed: BTreeMap<Incarnation, u64>,
     /// States journaled; each is the number of those before it.
@@ -51,7 +52,7 @@ struct Pristine {
     entries: Vec<Placed>,
 }
 
-struct Placed {
+pub struct Placed {
     file: PathBuf,
     bytes: Range<usize>,
     /// The bytes of each record: its length, then its body.
@@ -61,23 +62,23 @@ struct Placed {
 }
 
 /// What a damaged directory gave.
-struct Served {
-    records: BTreeMap<Incarnation, Records>,
+pub struct Served {
+    pub records: BTreeMap<Incarnation, Records>,
     states: BTreeMap<Incarnation, u64>,
     /// Offsets that a read named as damaged.
-    named: u64,
-    found: Recovered,
+    pub named: u64,
+    pub found: Recovered,
 }
 
 impl Served {
-    fn is_alarming(&self) -> bool {
+    pub fn is_alarming(&self) -> bool {
         self.found.report.is_alarming()
     }
 }
 
 /// Three queues, of which one has two segments and a tail in the WAL, one is in the WAL alone, and
 /// one was trimmed; two generations; the last group proven.
-fn pristine() -> Pristine {
+pub fn pristine() -> Pristine {
     let disk = MemVfs::new();
     disk.create_dir(Path::new("/")).unwrap();
     let mut made = Pristine {
@@ -182,7 +183,10 @@ impl Pristine {
 
     /// The records that must be served if `is_hit` says which of an entry's records the damage
     /// touched: all that were not trimmed and have a place that is whole.
-    fn required(&self, is_hit: impl Fn(&Placed, usize) -> bool) -> BTreeMap<Incarnation, Records> {
+    pub fn required(
+        &self,
+        is_hit: impl Fn(&Placed, usize) -> bool,
+    ) -> BTreeMap<Incarnation, Records> {
         let mut required: BTreeMap<Incarnation, Records> = BTreeMap::new();
         for placed in &self.entries {
             for (index, offset) in placed.offsets.clone().enumerate() {
@@ -212,7 +216,7 @@ fn records_at(slab: &[u8], mut at: usize) -> Vec<(Range<usize>, Range<usize>)> {
 }
 
 /// Opens the directory and reads all that it serves.
-fn serve(disk: &MemVfs) -> Result<Served, OpenError> {
+pub fn serve(disk: &MemVfs) -> Result<Served, OpenError> {
     let held = DataDir::open(disk, Path::new("/data"))?;
     let (log, found) = Log::open(disk.clone(), &held.shard_dir(0), options(), NOW_MS)?;
     let (mut records, mut states, mut named) = (BTreeMap::new(), BTreeMap::new(), 0);
@@ -260,6 +264,7 @@ fn serve(disk: &MemVfs) -> Result<Served, OpenError> {
 
 /// What must hold whatever was damaged.
 fn check(made: &Pristine, disk: &MemVfs, required: &BTreeMap<Incarnation, Records>, what: &str) {
+    let looked = inspect::check(disk, Path::new("/data"));
     let served = serve(disk).unwrap_or_else(|e| panic!("{what}: {e}"));
     for (queue, records) in &served.records {
         for (offset, body) in records {
@@ -300,6 +305,14 @@ fn check(made: &Pristine, disk: &MemVfs, required: &BTreeMap<Incarnation, Record
         served.found.report.torn.iter().all(|d| d.bytes <= 4096),
         "{what}: synced bytes were cut: {:?}",
         served.found.report
+    );
+    let looked = looked.unwrap_or_else(|e| panic!("{what}, looked at: {e}"));
+    assert_eq!(
+        looked.has_loss(),
+        is_told,
+        "{what}: an opening and a check differ: {:?} {:?}",
+        served.found.report,
+        looked.findings
     );
     let again = serve(&disk.kill()).unwrap_or_else(|e| panic!("{what}, opened again: {e}"));
     assert_eq!(again.records, served.records, "{what}, opened again");

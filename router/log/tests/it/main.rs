@@ -12,4 +12,5 @@ mod files;
 mod harness;
 mod judgement;
 mod limits;
+mod offline;
 mod rot;
