@@ -6,4 +6,5 @@
 )]
 
 mod harness;
+mod old_format;
 mod publishing;
