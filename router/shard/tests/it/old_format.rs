@@ -39,8 +39,10 @@ fn load(version: &str) -> MemVfs {
                 let file = disk.open(&to, OpenMode::Create).unwrap();
                 let bytes = std::fs::read(entry.path()).unwrap();
                 file.write_all_at(&bytes, 0).unwrap();
+                file.sync_data().unwrap();
             }
         }
+        disk.sync_dir(&to).unwrap();
     }
     disk
 }
