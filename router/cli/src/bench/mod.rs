@@ -16,6 +16,7 @@ mod outcome;
 mod pace;
 mod plan;
 mod process;
+mod queues;
 mod report;
 mod stamp;
 mod suite;
@@ -180,7 +181,7 @@ fn one(plan: &Plan, args: &NodeArgs, common: &CommonArgs) -> Result<()> {
         Route::Pass3 => suite::pass3(files.path())?,
         Route::Builtin(names) => Setup {
             through: names.iter().map(|name| Plugin::builtin(name)).collect(),
-            threads: 0,
+            ..Setup::default()
         },
     };
     if !args.compare_floor {

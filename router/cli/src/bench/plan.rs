@@ -30,6 +30,18 @@ pub enum Durability {
     Sync,
 }
 
+/// How a group shares its messages out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Each message to one of the consumers.
+    Shared,
+    /// All to one consumer at a time.
+    Exclusive,
+    /// All of one key to one consumer at a time.
+    Key,
+}
+
 /// The options of a run, as given.
 #[derive(Clone, Debug, Args)]
 pub struct LoadArgs {
@@ -70,6 +82,12 @@ pub struct LoadArgs {
     /// When a queue's messages are confirmed
     #[arg(long, value_enum, default_value_t = Durability::Sync)]
     durability: Durability,
+    /// How the consumers' group shares messages out
+    #[arg(long, value_enum, default_value_t = Kind::Shared)]
+    kind: Kind,
+    /// Messages have keys, so many different ones in turn; 0: none
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keys: u32,
     /// Messages a second over all publishers (open loop); without it, as fast as it goes
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<f64>,
@@ -94,6 +112,10 @@ pub struct Plan {
     pub mode: Mode,
     /// Of the queue.
     pub durability: Durability,
+    /// Of the consumers' group.
+    pub kind: Kind,
+    /// Different keys that messages have in turn; 0: none.
+    pub keys: u32,
     /// Publishers, a connection each.
     pub publishers: usize,
     /// Consumers or subscribers, a connection each.
@@ -147,6 +169,8 @@ impl LoadArgs {
         let plan = Plan {
             mode,
             durability: self.durability,
+            kind: self.kind,
+            keys: self.keys,
             publishers: self.publishers,
             receivers: self
                 .consumers
@@ -186,6 +210,8 @@ impl Plan {
         Plan {
             mode: Mode::Live,
             durability: Durability::Sync,
+            kind: Kind::Shared,
+            keys: 0,
             publishers: 1,
             receivers: 1,
             payload_bytes,
@@ -249,7 +275,12 @@ impl Plan {
         let (publishers, receivers) = (self.publishers, self.receivers);
         let bytes = self.payload_bytes;
         let backlog = if self.backlog { " backlog" } else { "" };
-        format!("{how} {publishers}→{receivers} {bytes} B {pace}{backlog}")
+        let kind = match self.kind {
+            Kind::Shared => "",
+            Kind::Exclusive => " exclusive",
+            Kind::Key => " key",
+        };
+        format!("{how}{kind} {publishers}→{receivers} {bytes} B {pace}{backlog}")
     }
 
     fn check(&self) -> Result<()> {
@@ -278,6 +309,12 @@ impl Plan {
         }
         if !(1..=1 << 20).contains(&self.window) {
             bail!("--window {} is not between 1 and {}", self.window, 1 << 20);
+        }
+        if self.keys > 1 << 20 {
+            bail!("--keys {} is not between 0 and {}", self.keys, 1 << 20);
+        }
+        if self.kind != Kind::Shared && self.mode == Mode::Live {
+            bail!("--kind needs --mode queue");
         }
         if self.backlog && (self.mode == Mode::Live || self.lag > 0) {
             bail!("--backlog needs --mode queue and no --lag");

@@ -131,31 +131,68 @@ pub struct Source {
     shape: Shape,
     publisher: u32,
     sequence: u64,
-    /// One record with its length before it.
+    /// Used in turn.
+    templates: Vec<Template>,
+    buffer: BytesMut,
+}
+
+/// One encoded message.
+struct Template {
+    /// The record with its length before it.
     record: Vec<u8>,
     /// Where in `record` the body and the payload's tail begin.
     body: usize,
     tail: usize,
     /// Checksum of what lies between the body's prefix and the tail.
     crc: u32,
-    buffer: BytesMut,
 }
 
-impl Source {
-    /// A source of messages to `topic`; `payload_bytes` is at least [`payload_bytes_min`].
-    pub fn new(shape: Shape, topic: String, publisher: u32, payload_bytes: usize) -> Source {
-        let body = Message::new(topic, filler(shape, payload_bytes)).to_body();
+impl Template {
+    fn new(shape: Shape, message: &Message) -> Template {
+        let body = message.to_body();
         let mut record = Vec::with_capacity(body.len() + 8);
         varint::put_prefixed(&mut record, &body);
         let tail = tail_bytes(shape);
-        Source {
-            shape,
-            publisher,
-            sequence: 0,
+        Template {
             body: record.len() - body.len(),
             tail: record.len() - tail,
             crc: crc32c::crc32c(&body[PREFIX_BYTES..body.len() - tail]),
             record,
+        }
+    }
+}
+
+impl Source {
+    /// A source of messages to `topic`; `payload_bytes` is at least [`payload_bytes_min`].
+    pub fn new(shape: Shape, topic: &str, publisher: u32, payload_bytes: usize) -> Source {
+        let message = Message::new(topic, filler(shape, payload_bytes));
+        Source::of(shape, publisher, &[message])
+    }
+
+    /// The same with `keys` different keys in turn.
+    pub fn keyed(
+        shape: Shape,
+        topic: &str,
+        publisher: u32,
+        payload_bytes: usize,
+        keys: u32,
+    ) -> Source {
+        let message = |key: u32| {
+            Message::new(topic, filler(shape, payload_bytes)).with_key(format!("key-{key:07}"))
+        };
+        let messages: Vec<Message> = (0..keys).map(message).collect();
+        Source::of(shape, publisher, &messages)
+    }
+
+    fn of(shape: Shape, publisher: u32, messages: &[Message]) -> Source {
+        Source {
+            shape,
+            publisher,
+            sequence: 0,
+            templates: messages
+                .iter()
+                .map(|message| Template::new(shape, message))
+                .collect(),
             buffer: BytesMut::new(),
         }
     }
@@ -167,25 +204,30 @@ impl Source {
 
     /// Bytes of one record with its length prefix.
     pub fn record_bytes(&self) -> usize {
-        self.record.len()
+        self.templates[0].record.len()
     }
 
     /// The next `count` messages; `meant_ns` tells when each was to leave.
     pub fn slab(&mut self, count: u32, meant_ns: impl Fn(u64) -> u64) -> Slab {
-        let length = self.record.len();
-        self.buffer.reserve(length * count as usize);
+        self.buffer.reserve(self.record_bytes() * count as usize);
         for _ in 0..count {
             let stamp = Stamp {
                 publisher: self.publisher,
                 sequence: self.sequence,
                 meant_ns: meant_ns(self.sequence),
             };
+            let template = match self.templates.len() {
+                1 => 0,
+                many => (self.sequence % many as u64) as usize,
+            };
             self.sequence += 1;
-            let tail = &mut self.record[self.tail..];
+            let template = &mut self.templates[template];
+            let tail = &mut template.record[template.tail..];
             stamp.write(self.shape, tail);
-            let crc = crc32c::crc32c_append(self.crc, tail).to_le_bytes();
-            self.record[self.body + 1..self.body + PREFIX_BYTES].copy_from_slice(&crc);
-            self.buffer.put_slice(&self.record);
+            let crc = crc32c::crc32c_append(template.crc, tail).to_le_bytes();
+            let body = template.body;
+            template.record[body + 1..body + PREFIX_BYTES].copy_from_slice(&crc);
+            self.buffer.put_slice(&template.record);
         }
         Slab::from_checked(self.buffer.split().freeze(), count)
     }
@@ -271,7 +313,7 @@ mod tests {
             (Shape::Binary, 128),
             (Shape::Json, 700),
         ] {
-            let mut source = Source::new(shape, "bench/3".into(), 3, bytes);
+            let mut source = Source::new(shape, "bench/3", 3, bytes);
             source.slab(2, |_| 0);
             let slab = source.slab(3, |sequence| 100 * sequence);
             assert_eq!(source.made(), 5);

@@ -16,6 +16,7 @@ use super::machine;
 use super::outcome::Outcome;
 use super::plan::{Durability, Length, Mode, Plan};
 use super::process::{Process, this_binary};
+use super::queues;
 use super::stamp::Shape;
 use super::target::{Plugin, Setup, Target};
 
@@ -77,7 +78,7 @@ impl Mark {
 
 impl Figure {
     /// A ratio to something else.
-    fn ratio(
+    pub(super) fn ratio(
         name: impl Into<String>,
         unit: &'static str,
         node: Vec<f64>,
@@ -97,7 +98,12 @@ impl Figure {
     }
 
     /// A value that stands for itself.
-    fn value(name: impl Into<String>, unit: &'static str, node: Vec<f64>, mark: Mark) -> Figure {
+    pub(super) fn value(
+        name: impl Into<String>,
+        unit: &'static str,
+        node: Vec<f64>,
+        mark: Mark,
+    ) -> Figure {
         let figure = median(node.iter().copied());
         Figure {
             name: name.into(),
@@ -127,6 +133,17 @@ const FIGURES: &[(&str, Runner)] = &[
     ("idle", |suite| suite.idle()),
     ("ready", |suite| suite.ready()),
     ("binary", |_| binary()),
+    ("queue kinds", |suite| {
+        queues::kinds(suite.bench, suite.length)
+    }),
+    ("queue million", |suite| queues::million(suite.bench)),
+    ("queue spread", |suite| queues::spread(suite.bench)),
+    ("queue catch-up", |suite| {
+        queues::catch_up(suite.bench, suite.length)
+    }),
+    ("queue stalls", |suite| {
+        queues::stalls(suite.bench, suite.length)
+    }),
 ];
 
 /// Measures every figure and gives each to `seen` as it is known.
@@ -312,6 +329,7 @@ impl Suite<'_> {
         let setup = Setup {
             through: guests.map(Plugin::builtin).into(),
             threads: self.bench.threads,
+            ..Setup::default()
         };
         let dir = self.bench.temporary()?;
         drop(Target::node(dir.path(), &plan, &setup)?);
@@ -380,7 +398,7 @@ pub fn pass3(dir: &std::path::Path) -> Result<Setup> {
     };
     Ok(Setup {
         through: vec![Plugin::filter(&noop), parses, Plugin::filter(&noop)],
-        threads: 0,
+        ..Setup::default()
     })
 }
 

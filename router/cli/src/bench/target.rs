@@ -57,6 +57,8 @@ pub struct Setup {
     pub through: Vec<Plugin>,
     /// Connection threads; 0: one for each core.
     pub threads: usize,
+    /// More of the configuration, in TOML.
+    pub more: String,
 }
 
 /// A plugin of a started node.
@@ -226,6 +228,7 @@ fn config(plan: &Plan, setup: &Setup) -> String {
             names.join(", ")
         );
     }
+    text.push_str(&setup.more);
     text
 }
 
@@ -248,6 +251,7 @@ mod tests {
             let setup = Setup {
                 through,
                 threads: 2,
+                more: "\n[limits]\ncache_bytes = \"8MiB\"\n".to_owned(),
             };
             std::fs::write(&file, config(&plan, &setup)).unwrap();
             Config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));

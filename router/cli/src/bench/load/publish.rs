@@ -29,12 +29,11 @@ pub(super) async fn run(
         window_messages: plan.window,
     };
     let publisher = client.publisher(options).await?;
-    let source = Source::new(
-        plan.shape,
-        plan.topic(index),
-        index as u32,
-        plan.payload_bytes,
-    );
+    let topic = plan.topic(index);
+    let source = match plan.keys {
+        0 => Source::new(plan.shape, &topic, index as u32, plan.payload_bytes),
+        keys => Source::keyed(plan.shape, &topic, index as u32, plan.payload_bytes, keys),
+    };
     let mut load = Load {
         shared,
         copies: shared.copies(index),

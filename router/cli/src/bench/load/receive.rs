@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
-use waypost_client::{Client, ConsumerOptions, Filter, SubscriberEvent};
+use waypost_client::{Client, ConsumerOptions, Filter, GroupKind, SubscriberEvent};
 
 use super::shared::{Phase, Shared, histogram};
 use super::{QUEUE, Report};
+use crate::bench::plan::Kind;
 use crate::bench::stamp::{Stamp, Tally};
 
 /// The group of all consumers.
@@ -74,6 +75,11 @@ async fn consume(
 ) -> Result<()> {
     let options = ConsumerOptions {
         window_messages: 4096,
+        kind: match shared.plan.kind {
+            Kind::Shared => GroupKind::Shared,
+            Kind::Exclusive => GroupKind::Exclusive,
+            Kind::Key => GroupKind::Key,
+        },
         ..ConsumerOptions::new(QUEUE, GROUP)
     };
     let mut consumer = client.consumer(options).await?;
