@@ -131,6 +131,11 @@ pub fn find_local() -> Option<ClientFile> {
 }
 
 impl ConnectArgs {
+    /// Whether a node's address was given.
+    pub fn names_a_node(&self) -> bool {
+        self.node.is_some()
+    }
+
     /// Connects for one request: an error is an error.
     pub async fn connect_once(&self) -> anyhow::Result<Client> {
         self.connect(Reconnect::Never).await

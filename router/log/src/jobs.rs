@@ -141,11 +141,7 @@ impl<V: Vfs> Job<V> {
                     damage: Vec::new(),
                     bytes: 0,
                 };
-                let moved: Result<Vec<_>, _> = queues
-                    .iter()
-                    .map(|q| mover.move_queue(q).map(|segments| (q.queue, segments)))
-                    .collect();
-                moved.map(|segments| Done::Moved {
+                mover.move_all(&queues).map(|segments| Done::Moved {
                     segments,
                     damage: mover.damage,
                     bytes: mover.bytes,

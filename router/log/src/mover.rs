@@ -44,8 +44,54 @@ struct OpenTail<F> {
     is_new: bool,
 }
 
+/// Queues whose segments are written before any of them is synced: the file system then has all of
+/// them on their way together, and one commit of its own journal serves many. Bounds open files.
+const SYNCED_TOGETHER: usize = 64;
+
+/// The segments that a queue got or that grew.
+pub(crate) type Moved = Vec<(Incarnation, Vec<SegmentInfo>)>;
+
+/// A queue's segments, written and not synced.
+struct Written<F> {
+    tails: Vec<OpenTail<F>>,
+    is_dir_changed: bool,
+}
+
 impl<V: Vfs> Mover<'_, V> {
-    pub fn move_queue(&mut self, work: &MoveQueue) -> Result<Vec<SegmentInfo>, IoError> {
+    /// Moves what is to be moved of each queue; all of it is synced when this returns.
+    pub fn move_all(&mut self, queues: &[MoveQueue]) -> Result<Moved, IoError> {
+        let mut moved = Vec::with_capacity(queues.len());
+        for some in queues.chunks(SYNCED_TOGETHER) {
+            let mut written = Vec::with_capacity(some.len());
+            for work in some {
+                written.push((work, self.write_queue(work)?));
+            }
+            let mut queues_dir = None;
+            for (work, queue) in written {
+                for tail in &queue.tails {
+                    tail.file
+                        .sync_data()
+                        .map_err(IoError::at("sync", &tail.path))?;
+                }
+                if queue.is_dir_changed {
+                    self.sync_dir(&work.dir)?;
+                    queues_dir = work.dir.parent();
+                }
+                let infos = queue.tails.into_iter().map(|tail| tail.info);
+                moved.push((work.queue, infos.collect()));
+            }
+            if let Some(dir) = queues_dir {
+                self.sync_dir(dir)?;
+            }
+        }
+        Ok(moved)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
+        self.vfs.sync_dir(dir).map_err(IoError::at("sync", dir))
+    }
+
+    fn write_queue(&mut self, work: &MoveQueue) -> Result<Written<V::File>, IoError> {
         let mut done = Vec::new();
         let mut tail: Option<OpenTail<V::File>> = None;
         let mut last_info = work.tail;
@@ -56,7 +102,7 @@ impl<V: Vfs> Mover<'_, V> {
             let is_full = |info: &SegmentInfo| info.bytes >= self.segment_bytes_max;
             if let Some(full) = tail.take_if(|t| is_full(&t.info)) {
                 last_info = None;
-                done.push(self.close(full)?);
+                done.push(written(full)?);
             }
             let open = match &mut tail {
                 Some(open) => open,
@@ -70,19 +116,12 @@ impl<V: Vfs> Mover<'_, V> {
             self.copy_run(work.queue, run, open)?;
         }
         if let Some(open) = tail {
-            done.push(self.close(open)?);
+            done.push(written(open)?);
         }
-        if is_dir_changed {
-            self.vfs
-                .sync_dir(&work.dir)
-                .map_err(IoError::at("sync", &work.dir))?;
-            if let Some(queues) = work.dir.parent() {
-                self.vfs
-                    .sync_dir(queues)
-                    .map_err(IoError::at("sync", queues))?;
-            }
-        }
-        Ok(done)
+        Ok(Written {
+            tails: done,
+            is_dir_changed,
+        })
     }
 
     /// What of a run is not in a segment yet. A move that a crash cut short may have left the
@@ -208,14 +247,12 @@ impl<V: Vfs> Mover<'_, V> {
         tail.info.end_offset = tail.info.end_offset.max(run.end_offset);
         Ok(())
     }
+}
 
-    fn close(&self, mut tail: OpenTail<V::File>) -> Result<SegmentInfo, IoError> {
-        flush(&mut tail)?;
-        tail.file
-            .sync_data()
-            .map_err(IoError::at("sync", &tail.path))?;
-        Ok(tail.info)
-    }
+fn written<F: VfsFile>(mut tail: OpenTail<F>) -> Result<OpenTail<F>, IoError> {
+    flush(&mut tail)?;
+    tail.buf = Vec::new();
+    Ok(tail)
 }
 
 fn flush<F: VfsFile>(tail: &mut OpenTail<F>) -> Result<(), IoError> {

@@ -383,27 +383,28 @@ pub(crate) fn find_files<V: Vfs>(
     let mut found: Vec<(u64, PathBuf)> = names.iter().filter_map(named).collect();
     found.sort_unstable();
     let mut next = found.last().map_or(1, |(last, _)| last + 1);
-    let mut spares: Vec<PathBuf> = names
+    let spares: Vec<PathBuf> = names
         .iter()
         .filter(|n| n.starts_with("spare-"))
         .map(|n| wal_dir.join(n))
         .collect();
     let mut buf = vec![0; usize::try_from(file_bytes).unwrap_or(0)];
-    let mut holds = |path: &Path, seq: u64| -> Result<bool, OpenError> {
-        let file = io(vfs.open(path, OpenMode::Read), "open", path)?;
-        let got = io(file.read_full_at(&mut buf, 0), "read", path)?;
-        let groups = scan::groups(&buf[..got], Position::of(seq, 0, file_bytes));
-        Ok(!groups.is_empty())
-    };
-    'next: loop {
-        let candidates = next..=next + spares.len() as u64;
-        for (seq, index) in candidates.flat_map(|seq| (0..spares.len()).map(move |i| (seq, i))) {
-            if holds(&spares[index], seq)? {
-                found.push((seq, spares.swap_remove(index)));
-                next = seq + 1;
-                continue 'next;
-            }
+    let mut turned_to = Vec::new();
+    for path in spares {
+        let file = io(vfs.open(&path, OpenMode::Read), "open", &path)?;
+        let got = io(file.read_full_at(&mut buf, 0), "read", &path)?;
+        if let Some(seq) = scan::file_of(&buf[..got], file_bytes, next) {
+            turned_to.push((seq, path));
         }
-        return Ok(found);
     }
+    turned_to.sort_unstable();
+    let most = next + turned_to.len() as u64;
+    for (seq, path) in turned_to {
+        // The writer goes through the numbers one by one: what lies far above was never its own.
+        if seq >= next && seq <= most {
+            next = seq + 1;
+            found.push((seq, path));
+        }
+    }
+    Ok(found)
 }

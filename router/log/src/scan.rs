@@ -59,6 +59,21 @@ pub fn groups(bytes: &[u8], base: Position) -> Vec<FoundGroup> {
     found
 }
 
+/// Which file of the log these bytes are, if they hold a whole group in its place in a file from
+/// `from` on; groups of lower files are what recycling left.
+pub fn file_of(bytes: &[u8], file_bytes: u64, from: u64) -> Option<u64> {
+    bytes
+        .chunks(PAGE_BYTES as usize)
+        .enumerate()
+        .find_map(|(page, first)| {
+            let at = page * PAGE_BYTES as usize;
+            let claimed = GroupHeader::peek(first)?.position;
+            let seq = claimed.seq(file_bytes);
+            let is_here = seq >= from && claimed == Position::of(seq, at as u64, file_bytes);
+            (is_here && GroupHeader::decode(&bytes[at..], claimed).is_some()).then_some(seq)
+        })
+}
+
 /// The entries of a whole group at `bytes[0]`.
 pub fn group_entries<'a>(
     bytes: &'a [u8],

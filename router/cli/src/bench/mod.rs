@@ -170,6 +170,9 @@ impl CommonArgs {
 fn one(plan: &Plan, args: &NodeArgs, common: &CommonArgs) -> Result<()> {
     let (bench, output) = (common.bench()?, common.output());
     let machine = Machine::here(&bench.dir);
+    if args.connect.names_a_node() && !args.attach {
+        bail!("a node is started for the run; to use the one that --node names, add --attach");
+    }
     if args.attach {
         let target = Target::given(&args.connect, plan)?;
         let outcome = load::run(plan, &target)?;

@@ -429,7 +429,12 @@ async fn take(
     let began = Instant::now();
     let mut taken = 0;
     while taken < count && !stop.as_ref().is_some_and(|stop| stop.load(Relaxed)) {
-        let Some(batch) = consumer.next().await? else {
+        // It may be told to stop where nothing comes any more.
+        let next = tokio::time::timeout(Duration::from_millis(100), consumer.next());
+        let Ok(next) = next.await else {
+            continue;
+        };
+        let Some(batch) = next? else {
             bail!("the consumer was closed");
         };
         taken += batch.iter().count() as u64;

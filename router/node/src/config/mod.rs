@@ -443,7 +443,7 @@ impl Default for LimitsConfig {
             window_bytes: 4 << 20,
             subscriber_buffer_bytes: 4 << 20,
             subscriber_patience: Duration::from_secs(1),
-            cache_bytes: 64 << 20,
+            cache_bytes: 8 << 20,
             queue_bytes: 1 << 30,
         }
     }
