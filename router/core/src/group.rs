@@ -570,6 +570,9 @@ fn take_overlap(map: &mut BTreeMap<u64, (u64, u32)>, cut: Range) -> Vec<(Range, 
     taken
 }
 
+#[path = "group_time.rs"]
+mod time;
+
 #[cfg(test)]
 #[path = "group_tests.rs"]
 mod tests;

@@ -10,12 +10,14 @@
 //! 6 removed        := range count, range*                these are gone for every group
 //! 7 group added    := group id, start offset, name length, name, options     with options
 //! 8 group moved    := group id, offset
+//! 32 timed         :=                                    some message waits or expires
 //! options  := kind (0 shared, 1 exclusive, 2 key), filter count, (filter length, filter)*
 //! snapshot := version u8 (= 2), first offset, next offset, next group id, group count, group*, section*
 //! group    := group id, name length, name, floor, range count, range*, attempts count, (range, attempt)*
 //! section  := id, length, value
 //! 1 removed        := range count, range*
 //! 2 options        := group id, options                  of a group that has other than the default
+//! 32 time          := newest receive time, timed         ms since 1970; 1 if some message waits or expires
 //! ```
 //!
 //! A snapshot of version 1 has no sections. A section that a reader does not know is an error: it
@@ -35,6 +37,7 @@ use crate::ranges::RangeSet;
 const SNAPSHOT_VERSION: u8 = 2;
 const SECTION_REMOVED: u64 = 1;
 const SECTION_OPTIONS: u64 = 2;
+const SECTION_TIME: u64 = 32;
 
 /// Numbers a group within its queue; never used again.
 pub type GroupId = u32;
@@ -128,6 +131,8 @@ pub enum Entry {
         /// The first offset that it gets next.
         to: u64,
     },
+    /// From here on some message says when it may be delivered, or until when.
+    Timed,
 }
 
 /// An entry or snapshot that does not parse.
@@ -187,6 +192,7 @@ impl Entry {
                 varint::put(&mut out, u64::from(*id));
                 varint::put(&mut out, *to);
             }
+            Entry::Timed => out.push(32),
         }
         out
     }
@@ -213,6 +219,7 @@ impl Entry {
                 let ranges = ranges(reader)?;
                 return Some(Entry::Removed { ranges });
             }
+            32 => return Some(Entry::Timed),
             _ => {}
         }
         let id = u32::try_from(reader.varint()?).ok()?;
@@ -258,6 +265,10 @@ pub struct Snapshot {
     pub next_group: GroupId,
     /// Offsets whose messages are gone.
     pub gone: RangeSet,
+    /// Whether some message says when it may be delivered, or until when.
+    pub is_timed: bool,
+    /// The newest receive time that the node had given, in ms since 1970.
+    pub newest_ms: u64,
     /// The groups.
     pub groups: Vec<GroupSnapshot>,
 }
@@ -303,6 +314,10 @@ impl Snapshot {
                 put_ranges(out, self.gone.len(), self.gone.iter());
             });
         }
+        put_section(&mut out, SECTION_TIME, |out| {
+            varint::put(out, self.newest_ms);
+            varint::put(out, u64::from(self.is_timed));
+        });
         let special = |group: &&GroupSnapshot| group.options != GroupOptions::default();
         for group in self.groups.iter().filter(special) {
             put_section(&mut out, SECTION_OPTIONS, |out| {
@@ -333,6 +348,8 @@ impl Snapshot {
             first: reader.varint()?,
             next: reader.varint()?,
             next_group: u32::try_from(reader.varint()?).ok()?,
+            // The first version did not look.
+            is_timed: version == 1,
             ..Snapshot::default()
         };
         for _ in 0..reader.varint()? {
@@ -368,6 +385,10 @@ impl Snapshot {
                 let id = u32::try_from(reader.varint()?).ok()?;
                 let group = self.groups.iter_mut().find(|group| group.id == id)?;
                 group.options = options(reader)?;
+            }
+            SECTION_TIME => {
+                self.newest_ms = reader.varint()?;
+                self.is_timed = reader.varint()? == 1;
             }
             _ => return None,
         }
@@ -498,6 +519,7 @@ mod tests {
                 options: options.clone(),
             },
             Entry::GroupMoved { id: 4, to: 9 },
+            Entry::Timed,
             Entry::Removed {
                 ranges: vec![r(2, 2), r(4, 8)],
             },
@@ -531,6 +553,8 @@ mod tests {
             next: 90,
             next_group: 2,
             gone: acked,
+            is_timed: true,
+            newest_ms: 1 << 40,
             groups: vec![group],
         };
         assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot));
@@ -550,6 +574,7 @@ mod tests {
         assert_eq!(group.acked.iter().collect::<Vec<_>>(), [r(7, 9)]);
         assert_eq!(group.attempts[0].range, r(3, 3));
         assert_eq!(group.options, GroupOptions::default());
+        assert!(snapshot.is_timed, "nobody had looked");
         let mut newer = snapshot.encode();
         newer.extend([60, 1, 0]);
         assert!(Snapshot::decode(&newer).is_err());

@@ -13,6 +13,7 @@
 //!
 //! Time is a `u64` in milliseconds of a monotonic clock unless a name says `wall`.
 
+pub mod age;
 pub mod group;
 pub mod journal;
 pub mod limits;

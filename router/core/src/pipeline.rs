@@ -690,6 +690,9 @@ pub fn with_reasons(body: &Bytes, reasons: &[(&'static str, &str)]) -> Bytes {
         return body.clone();
     };
     let mut message = record.to_message();
+    // It stays until somebody looks at it.
+    message.not_before_ms = None;
+    message.time_to_live_ms = None;
     message
         .headers
         .retain(|(name, _)| !name.starts_with("waypost-dead-"));

@@ -76,6 +76,8 @@ pub struct Queue {
     bytes: u64,
     /// Offsets from `first` on whose messages are gone: expired, dropped, removed.
     gone: RangeSet,
+    /// Some message says when it may be delivered, or until when.
+    is_timed: bool,
     groups: BTreeMap<String, NamedGroup>,
     next_group: GroupId,
 }
@@ -91,6 +93,7 @@ impl Queue {
             visible: 0,
             bytes: 0,
             gone: RangeSet::new(),
+            is_timed: false,
             groups: BTreeMap::new(),
             next_group: 1,
         }
@@ -139,6 +142,25 @@ impl Queue {
     /// Offsets from the first on whose messages are gone.
     pub fn gone(&self) -> &RangeSet {
         &self.gone
+    }
+
+    /// Whether a message was ever appended that says when it may be delivered, or until when.
+    pub fn is_timed(&self) -> bool {
+        self.is_timed
+    }
+
+    /// Whether some group is not done with a message; without groups, one that may come is not.
+    pub fn needs(&self, offset: u64) -> bool {
+        let is_there = offset >= self.first && !self.gone.contains(offset);
+        let mut groups = self.groups.values();
+        is_there && (self.groups.is_empty() || groups.any(|g| !g.group.is_done(offset)))
+    }
+
+    /// The last offset of the stretch from `offset` on that a consumer of some group holds, if one
+    /// holds this one.
+    pub fn held_until(&self, offset: u64) -> Option<u64> {
+        let groups = self.groups.values();
+        groups.filter_map(|g| g.group.held_until(offset)).max()
     }
 
     /// The groups by name.
@@ -281,7 +303,7 @@ impl Queue {
             } => {
                 let group = NamedGroup {
                     id: *id,
-                    group: Group::new(*start),
+                    group: self.group_from(*start),
                     options: options.clone(),
                 };
                 self.groups.insert(name.clone(), group);
@@ -289,8 +311,9 @@ impl Queue {
             }
             Entry::GroupRemoved { id } => self.groups.retain(|_, g| g.id != *id),
             Entry::GroupMoved { id, to } => {
+                let group = self.group_from(*to);
                 if let Some(named) = self.groups.values_mut().find(|g| g.id == *id) {
-                    named.group = Group::new(*to);
+                    named.group = group;
                 }
             }
             Entry::Truncated { below } => {
@@ -302,20 +325,30 @@ impl Queue {
                     .for_each(|g| g.group.advance(*below));
                 self.gone.remove_below(self.first);
             }
+            Entry::Timed => self.is_timed = true,
             Entry::Acked { .. } | Entry::Attempts { .. } | Entry::Removed { .. } => {}
         }
     }
 
-    /// Raises `first` to what the slowest group needs, and says whether it moved. Without groups
-    /// everything stays, for the group that is made next.
+    /// A group that begins at `start`, and gets nothing that is gone.
+    fn group_from(&self, start: u64) -> Group {
+        let mut group = Group::new(start);
+        let gone: Vec<Range> = self.gone.iter().collect();
+        group.remove(&gone);
+        group
+    }
+
+    /// Raises `first` to what the slowest group needs, and over what is gone; says whether it moved.
+    /// Without groups everything else stays, for the group that is made next.
     pub fn raise_first(&mut self) -> bool {
-        let Some(floor) = self.groups.values().map(|g| g.group.floor()).min() else {
-            return false;
-        };
-        let moved = floor > self.first;
-        self.first = self.first.max(floor);
+        let before = self.first;
+        let floor = self.groups.values().map(|g| g.group.floor()).min();
+        self.first = self.first.max(floor.unwrap_or(0));
+        if let Some(gone) = self.gone.covering(self.first) {
+            self.first = gone.last + 1;
+        }
         self.gone.remove_below(self.first);
-        moved
+        self.first > before
     }
 
     /// What is due next for a group of this queue; see [`Group::next_run`].
@@ -341,7 +374,8 @@ impl Queue {
             .min()
     }
 
-    /// The whole state, so that the journal before it may go.
+    /// The whole state, so that the journal before it may go; the newest receive time is the
+    /// caller's to say.
     pub fn snapshot(&self) -> Snapshot {
         let group = |(name, named): (&String, &NamedGroup)| GroupSnapshot {
             id: named.id,
@@ -356,6 +390,8 @@ impl Queue {
             next: self.next,
             next_group: self.next_group,
             gone: self.gone.clone(),
+            is_timed: self.is_timed,
+            newest_ms: 0,
             groups: self.groups.iter().map(group).collect(),
         }
     }
@@ -393,6 +429,7 @@ impl Recovering {
         self.queue.next = snapshot.next;
         self.queue.next_group = snapshot.next_group;
         self.queue.gone = snapshot.gone;
+        self.queue.is_timed = snapshot.is_timed;
         self.groups = snapshot.groups.into_iter().map(|g| (g.id, g)).collect();
     }
 
@@ -438,6 +475,7 @@ impl Recovering {
                     group.attempts.clear();
                 }
             }
+            Entry::Timed => self.queue.is_timed = true,
             Entry::Removed { ranges } => {
                 ranges
                     .into_iter()

@@ -116,6 +116,24 @@ fn removed_messages_are_gone_for_every_group() {
     }
 }
 
+/// Groups that are made or moved later do not get what is gone either, and without any group the
+/// queue's head passes over it.
+#[test]
+fn later_groups_do_not_get_what_is_gone() {
+    let mut queue = Queue::new("q", Settings::default());
+    queue.append(10, 10);
+    queue.set_visible();
+    queue.remove(&[r(0, 1), r(4, 5)]).unwrap();
+    assert!(queue.raise_first());
+    assert_eq!((queue.first(), queue.messages()), (2, 6));
+    queue.add_group("g", 0, shared());
+    let run = queue.next_run("g", 9).unwrap();
+    assert_eq!(run.range, r(2, 3));
+    assert!(queue.needs(3) && !queue.needs(4));
+    queue.seek_group("g", 4).unwrap();
+    assert_eq!(queue.next_run("g", 9).unwrap().range, r(6, 9));
+}
+
 #[test]
 fn a_group_that_is_moved_gets_everything_from_there() {
     let mut queue = Queue::new("q", Settings::default());

@@ -94,6 +94,8 @@ impl Plans {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub slab: Slab,
+    /// Whether some record says when it may be delivered, or until when.
+    pub is_timed: bool,
     /// One plan for all records, or one for each.
     pub plans: PlanOf,
     /// Records that are refused for themselves, in ascending order.
@@ -129,6 +131,7 @@ pub(crate) fn admit(
     let mut refused = Vec::new();
     let mut each: Vec<Arc<Plan>> = Vec::new();
     let mut last: Option<(&str, Arc<Plan>)> = None;
+    let mut is_timed = false;
     for (index, body) in slab.iter().enumerate() {
         let bad = |error: RecordError| WireError::Record {
             index: index as u32,
@@ -137,6 +140,7 @@ pub(crate) fn admit(
         };
         record::verify(body).map_err(bad)?;
         let record = RecordRef::parse(body).map_err(bad)?;
+        is_timed |= record.is_timed();
         let length = record.payload().len();
         if length > limit {
             let error = RecordError::PayloadTooLarge { length, limit };
@@ -169,6 +173,7 @@ pub(crate) fn admit(
     };
     Ok(Admitted {
         slab,
+        is_timed,
         plans,
         refused,
     })

@@ -264,7 +264,8 @@ impl Publisher<'_> {
         match &admitted.plans {
             PlanOf::All(plan) if pending.exceptions.is_empty() => {
                 let queues = plan.direct.iter().flatten();
-                parts.extend(queues.map(|q| Part::new(q.clone(), admitted.slab.clone())));
+                let part = |q: &Arc<str>| Part::new(q.clone(), admitted.slab.clone());
+                parts.extend(queues.map(|q| part(q).timed(admitted.is_timed)));
                 pending.live.extend(plan.live.iter().map(|s| ForLive {
                     subscriber: s.clone(),
                     slab: admitted.slab.clone(),
@@ -314,6 +315,7 @@ impl Publisher<'_> {
                 queue,
                 slab,
                 inputs,
+                is_timed: admitted.is_timed,
             }
         }));
         pending.live = gather_live(pending, admitted);
@@ -369,6 +371,8 @@ impl Publisher<'_> {
                 queue,
                 slab: slab.finish(),
                 inputs: outputs.iter().map(|output| output.input).collect(),
+                // A plugin may have said when; beside its run, a look costs nothing.
+                is_timed: true,
             });
         }
         if !outcome.dead.is_empty() {
@@ -378,6 +382,7 @@ impl Publisher<'_> {
                 queue: waypost_core::DEAD_LETTER.into(),
                 slab: slab.finish(),
                 inputs: outcome.dead.iter().map(|dead| dead.input).collect(),
+                is_timed: false,
             });
         }
         pending

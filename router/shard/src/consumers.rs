@@ -250,7 +250,7 @@ impl<V: Vfs> Shard<V> {
         self.counters.stale = self.counters.stale.saturating_add(count);
     }
 
-    fn release(&mut self, consumer: ConsumerId, count: u64) {
+    pub(crate) fn release(&mut self, consumer: ConsumerId, count: u64) {
         if let Some(state) = self.consumers.get_mut(&consumer) {
             state.held = state.held.saturating_sub(count);
             self.ready.insert(state.slot);

@@ -23,7 +23,7 @@ const SET_BYTES_MAX: usize = waypost_wire::BATCH_BYTES_MAX;
 
 /// Why messages stay where they are for now.
 #[derive(Debug, thiserror::Error)]
-enum Stay {
+pub(crate) enum Stay {
     #[error(transparent)]
     Publish(#[from] PublishError),
     #[error(transparent)]
@@ -32,10 +32,10 @@ enum Stay {
 
 /// What one set takes, and what must wait.
 #[derive(Default)]
-struct Sorted {
-    copies: Slab,
-    moved: Vec<Attempted>,
-    later: Vec<Attempted>,
+pub(crate) struct Sorted {
+    pub copies: Slab,
+    pub moved: Vec<Attempted>,
+    pub later: Vec<Attempted>,
 }
 
 impl<V: Vfs> Shard<V> {
@@ -93,7 +93,13 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// Appends the ack of the originals and their copies: both or neither.
-    fn move_set(&mut self, now: Now, id: SlotId, entry: &Entry, copies: &Slab) -> Result<(), Stay> {
+    pub(crate) fn move_set(
+        &mut self,
+        now: Now,
+        id: SlotId,
+        entry: &Entry,
+        copies: &Slab,
+    ) -> Result<(), Stay> {
         if copies.is_empty() {
             self.journal(id, entry, now);
             return Ok(());
@@ -102,7 +108,7 @@ impl<V: Vfs> Shard<V> {
         if let Some(incarnation) = self.incarnation_of(id) {
             self.log.append_state(incarnation, &entry.encode())?;
         }
-        let part = Part::new(waypost_core::DEAD_LETTER.into(), copies.clone());
+        let part = Part::new(waypost_core::DEAD_LETTER.into(), copies.clone()).timed(false);
         if let Err(error) = self.append_parts(now, &[part]) {
             self.log.rollback(mark);
             return Err(error.into());
@@ -111,7 +117,13 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// Makes copies until a set is full, the log has no more room, or a message cannot be read.
-    fn sort(&mut self, id: SlotId, group: &str, taken: Vec<Attempted>, reason: &str) -> Sorted {
+    pub(crate) fn sort(
+        &mut self,
+        id: SlotId,
+        group: &str,
+        taken: Vec<Attempted>,
+        reason: &str,
+    ) -> Sorted {
         let queue = self
             .slots
             .get(&id)

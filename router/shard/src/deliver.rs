@@ -56,7 +56,11 @@ impl<V: Vfs> Shard<V> {
                 return;
             };
             match self.chunk_at(id, group, run.range.first) {
-                Found::Chunk(chunk) => self.hand_over(id, group, consumer, &room, run, &chunk),
+                Found::Chunk(chunk) => {
+                    if let Some(run) = self.sift(id, group, run, &chunk, now) {
+                        self.hand_over(id, group, consumer, &room, run, &chunk);
+                    }
+                }
                 Found::Nothing { until } => {
                     let last = run
                         .range
@@ -206,6 +210,7 @@ impl<V: Vfs> Shard<V> {
                 .map_or(slot.queue.next(), |c| c.first_offset);
             return Found::Nothing { until };
         };
+        let is_timed = slot.queue.is_timed();
         let ahead = match slot.members.get(group) {
             Some(members) => &members.read_ahead,
             None => &slot.read_ahead,
@@ -227,6 +232,7 @@ impl<V: Vfs> Shard<V> {
             first_offset: c.first_offset,
             time_ms: c.time_ms,
             slab: Slab::from_checked(c.slab, c.count),
+            is_timed,
         };
         let chunks: Vec<Chunk> = read.chunks.into_iter().map(chunk).collect();
         let Some(slot) = self.slots.get_mut(&id) else {

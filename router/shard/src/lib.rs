@@ -15,6 +15,7 @@
 mod consumers;
 mod dead;
 mod deliver;
+mod expiry;
 mod intake;
 mod manage;
 mod open;
@@ -22,10 +23,12 @@ mod publish;
 mod settings;
 mod slot;
 mod tail;
+mod timed;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use waypost_core::age::Clock;
 use waypost_core::group::ConsumerId;
 use waypost_core::limits::Limits;
 use waypost_log::{CommitError, Incarnation, Log, Vfs};
@@ -148,6 +151,10 @@ pub struct Counters {
     pub acked: u64,
     /// Messages that went to the dead letters from consumers.
     pub dead_lettered: u64,
+    /// Messages that expired.
+    pub expired: u64,
+    /// Messages that were older than their queue keeps them.
+    pub aged: u64,
     /// Acks and the like for messages that the consumer did not hold.
     pub stale: u64,
 }
@@ -178,6 +185,7 @@ pub struct Shard<V: Vfs> {
     acks_due: Option<u64>,
     /// The wall clock at the last commit.
     wall_ms: u64,
+    clock: Clock,
     cache: tail::Budget,
     counters: Counters,
     outputs: Vec<Output>,
@@ -221,8 +229,9 @@ impl<V: Vfs> Shard<V> {
         timer.into_iter().chain(self.acks_due).min()
     }
 
-    /// Time has passed: deadlines, delays.
+    /// Time has passed: deadlines, delays, expiry.
     pub fn on_time(&mut self, now: Now) {
+        self.clock.observe(now.mono_ms, now.wall_ms);
         while let Some(&(at, id)) = self.timers.first()
             && at <= now.mono_ms
         {
@@ -231,6 +240,7 @@ impl<V: Vfs> Shard<V> {
                 slot.timer = None;
             }
             self.expire(id, now);
+            self.sweep(id, now);
             self.ready.insert(id);
             self.set_timer(id);
         }
@@ -242,6 +252,7 @@ impl<V: Vfs> Shard<V> {
     /// [`CommitError::NoSpace`]: then everything waits, and a later call may succeed.
     pub fn commit(&mut self, now: Now) -> Result<(), CommitError> {
         self.wall_ms = now.wall_ms;
+        self.clock.observe(now.mono_ms, now.wall_ms);
         self.catch_up();
         self.trim_moved();
         self.write_group(now)?;
@@ -285,6 +296,7 @@ impl<V: Vfs> Shard<V> {
 
     /// Delivers what may be delivered now without a sync: after credit, a nack, a new consumer.
     pub fn deliver(&mut self, now: Now) {
+        self.clock.observe(now.mono_ms, now.wall_ms);
         for id in std::mem::take(&mut self.ready) {
             self.deliver_queue(id, now);
             self.set_timer(id);
@@ -313,8 +325,12 @@ impl<V: Vfs> Shard<V> {
         let Some(incarnation) = slot.incarnation else {
             return true;
         };
-        let snapshot = slot.queue.snapshot().encode();
-        let is_written = self.log.append_snapshot(incarnation, &snapshot).is_ok();
+        let mut snapshot = slot.queue.snapshot();
+        snapshot.newest_ms = self.clock.newest_ms();
+        let is_written = self
+            .log
+            .append_snapshot(incarnation, &snapshot.encode())
+            .is_ok();
         if is_written {
             self.behind.remove(&id);
         }
@@ -353,8 +369,11 @@ impl<V: Vfs> Shard<V> {
             if self.behind.contains(&id) {
                 self.moved.insert(id);
             } else if let Some(slot) = self.slots.get_mut(&id) {
-                slot.queue.raise_first();
+                let is_new_head = slot.queue.raise_first() && slot.queue.is_timed();
                 self.let_go(id);
+                if is_new_head {
+                    self.sweep_soon(id);
+                }
             }
         }
     }
@@ -376,13 +395,15 @@ impl<V: Vfs> Shard<V> {
         }
         let freed = slot.tail.trim(first, &mut self.cache);
         slot.queue.freed(freed);
+        slot.received.trim(first);
     }
 
     fn set_timer(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(&id) else {
             return;
         };
-        let next = slot.queue.next_timeout();
+        let times = slot.queue.next_timeout().into_iter().chain(slot.sweep_at);
+        let next = times.min();
         if slot.timer == next {
             return;
         }

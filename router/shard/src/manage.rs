@@ -186,6 +186,7 @@ impl<V: Vfs> Shard<V> {
                 .update_settings(incarnation, name, &encode_settings(&settings))?;
         }
         slot.queue.set_settings(settings);
+        self.sweep_soon(id);
         Ok(())
     }
 

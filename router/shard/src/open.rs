@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use waypost_core::age::Clock;
 use waypost_core::journal::{Entry, Snapshot};
 use waypost_core::queue::{Recovering, Settings};
 use waypost_log::{Log, RecoveredQueue, Replay, Vfs};
@@ -44,6 +45,7 @@ impl<V: Vfs> Shard<V> {
             leaving: Vec::new(),
             acks_due: None,
             wall_ms: 0,
+            clock: Clock::new(newest_ms(&recovered)),
             counters: Counters::default(),
             outputs: Vec::new(),
         };
@@ -115,6 +117,7 @@ impl<V: Vfs> Shard<V> {
         let id = self.add_slot(slot);
         // The crash may have come between an ack and what it frees.
         self.moved.insert(id);
+        self.sweep_soon(id);
         id
     }
 
@@ -126,6 +129,20 @@ impl<V: Vfs> Shard<V> {
         self.ready.insert(id);
         id
     }
+}
+
+/// The newest receive time that the log knows, in ms since 1970.
+fn newest_ms(recovered: &Recovered) -> u64 {
+    let of_queue = |queue: &RecoveredQueue| {
+        let snapshot = queue.snapshot.as_deref().map(Snapshot::decode);
+        let snapshot = snapshot.and_then(Result::ok).map_or(0, |s| s.newest_ms);
+        let replay = queue.replay.iter().map(|entry| match entry {
+            Replay::Messages { time_ms, .. } => *time_ms,
+            _ => 0,
+        });
+        replay.max().unwrap_or(0).max(snapshot)
+    };
+    recovered.queues.iter().map(of_queue).max().unwrap_or(0)
 }
 
 fn report_alarms(recovered: &Recovered) -> Vec<String> {

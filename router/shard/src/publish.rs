@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use waypost_core::journal::Entry;
 use waypost_core::queue::{Durability, Refusal};
 use waypost_log::{AppendError, Messages, Vfs};
 use waypost_wire::data::Level;
 use waypost_wire::{Code, Slab};
 
 use crate::slot::Slot;
+use crate::timed;
 use crate::{Accepted, Now, Output, Shard, SlotId, Ticket};
 
 /// Records for one queue.
@@ -21,6 +23,9 @@ pub struct Part {
     /// For each record, which input of the batch it comes from, not descending; empty where record
     /// and input have the same number.
     pub inputs: Vec<u32>,
+    /// Whether some record may say when it may be delivered, or until when. `true` costs a look at
+    /// each.
+    pub is_timed: bool,
 }
 
 impl Part {
@@ -30,7 +35,13 @@ impl Part {
             queue,
             slab,
             inputs: Vec::new(),
+            is_timed: true,
         }
+    }
+
+    /// The same, where it is known whether some record says when it may be delivered.
+    pub fn timed(self, is_timed: bool) -> Part {
+        Part { is_timed, ..self }
     }
 
     /// Which input a record comes from.
@@ -45,6 +56,7 @@ impl Part {
         (!slab.is_empty()).then(|| Part {
             queue: self.queue.clone(),
             inputs: kept.map(|index| self.input(index)).collect(),
+            is_timed: self.is_timed,
             slab,
         })
     }
@@ -141,7 +153,13 @@ impl<V: Vfs> Shard<V> {
         let mark = self.log.mark();
         let was_empty = self.log.pending_bytes() == 0;
         let mut next: Vec<(SlotId, u64)> = Vec::with_capacity(parts.len());
-        for (part, id) in parts.iter().zip(ids) {
+        // For each part, the shortest time to live; nothing where no part is timed.
+        let mut ttls: Vec<Option<u64>> = Vec::new();
+        if parts.iter().any(|part| part.is_timed) {
+            let look = |part: &Part| part.is_timed.then(|| timed::look(&part.slab)).flatten();
+            ttls.extend(parts.iter().map(look));
+        }
+        for (index, (part, id)) in parts.iter().zip(ids).enumerate() {
             let Some(slot) = self.slots.get(id) else {
                 continue;
             };
@@ -161,10 +179,16 @@ impl<V: Vfs> Shard<V> {
                 count: part.slab.count(),
                 time_ms: now.wall_ms,
             };
-            if let Err(error) =
-                self.log
-                    .append_messages(incarnation, messages, &[part.slab.bytes()])
-            {
+            let is_first_timed =
+                ttls.get(index).is_some_and(Option::is_some) && !slot.queue.is_timed();
+            let noted = match is_first_timed {
+                true => self.log.append_state(incarnation, &Entry::Timed.encode()),
+                false => Ok(()),
+            };
+            let slab = [part.slab.bytes()];
+            let appended =
+                noted.and_then(|()| self.log.append_messages(incarnation, messages, &slab));
+            if let Err(error) = appended {
                 self.log.rollback(mark);
                 // A set that does not fit an empty group never will.
                 let never = matches!(error, AppendError::GroupFull { .. }) && was_empty;
@@ -174,16 +198,13 @@ impl<V: Vfs> Shard<V> {
                 });
             }
         }
-        for (part, id) in parts.iter().zip(ids) {
+        self.clock.observe(now.mono_ms, now.wall_ms);
+        self.clock.stamp(now.wall_ms);
+        for (index, (part, id)) in parts.iter().zip(ids).enumerate() {
+            let ttl_ms = ttls.get(index).copied().flatten();
             if let Some(slot) = self.slots.get_mut(id) {
-                Self::take_in(
-                    slot,
-                    *id,
-                    now,
-                    &part.slab,
-                    &mut self.cache,
-                    &mut self.counters,
-                );
+                let (cache, counters) = (&mut self.cache, &mut self.counters);
+                Self::take_in(slot, *id, now, &part.slab, ttl_ms, cache, counters);
                 self.appended.insert(*id);
             }
         }
@@ -196,12 +217,19 @@ impl<V: Vfs> Shard<V> {
         id: SlotId,
         now: Now,
         slab: &Slab,
+        ttl_ms: Option<u64>,
         cache: &mut crate::tail::Budget,
         counters: &mut crate::Counters,
     ) {
         let (count, bytes) = (u64::from(slab.count()), slab.bytes().len() as u64);
         let first_offset = slot.queue.append(count, bytes);
-        slot.tail.push(first_offset, now.wall_ms, slab, cache);
+        slot.received.append(first_offset, now.mono_ms, now.wall_ms);
+        if ttl_ms.is_some() {
+            slot.queue.apply(&Entry::Timed);
+        }
+        slot.age_from(now, ttl_ms);
+        slot.tail
+            .push(first_offset, now.wall_ms, slab, ttl_ms.is_some(), cache);
         slot.published += count;
         if slot.incarnation.is_some() {
             cache.note(id, first_offset);

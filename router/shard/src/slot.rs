@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use waypost_core::age::Received;
 use waypost_core::group::ConsumerId;
 use waypost_core::queue::Queue;
 use waypost_log::Incarnation;
@@ -16,6 +17,8 @@ pub(crate) struct Chunk {
     pub first_offset: u64,
     pub time_ms: u64,
     pub slab: Slab,
+    /// Some record may wait or expire: each is looked at.
+    pub is_timed: bool,
 }
 
 impl Chunk {
@@ -47,6 +50,10 @@ pub(crate) struct Slot {
     /// The log was told that offsets below are not needed.
     pub trimmed: u64,
     pub timer: Option<u64>,
+    /// When its messages were received.
+    pub received: Received,
+    /// When its head is looked at for what is too old.
+    pub sweep_at: Option<u64>,
     /// Who named it: `config`, `network` or `node`.
     pub source: &'static str,
     pub published: u64,
@@ -58,6 +65,8 @@ impl Slot {
     pub fn new(queue: Queue, incarnation: Option<Incarnation>, source: &'static str) -> Slot {
         Slot {
             tail: Tail::new(incarnation.is_none()),
+            received: Received::new(queue.next()),
+            sweep_at: None,
             queue,
             incarnation,
             members: BTreeMap::new(),

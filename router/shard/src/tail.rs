@@ -69,7 +69,14 @@ impl Tail {
     }
 
     /// Appends what was just given offsets.
-    pub fn push(&mut self, first_offset: u64, time_ms: u64, slab: &Slab, budget: &mut Budget) {
+    pub fn push(
+        &mut self,
+        first_offset: u64,
+        time_ms: u64,
+        slab: &Slab,
+        is_timed: bool,
+        budget: &mut Budget,
+    ) {
         let slab = detached(slab);
         let end = first_offset + u64::from(slab.count());
         self.mark(end, slab.bytes().len() as u64);
@@ -80,6 +87,7 @@ impl Tail {
             first_offset,
             time_ms,
             slab,
+            is_timed,
         });
     }
 

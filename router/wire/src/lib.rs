@@ -12,6 +12,7 @@ pub mod control;
 pub mod data;
 pub mod error;
 pub mod frame;
+pub mod peek;
 pub mod record;
 pub mod slab;
 pub mod topic;

@@ -47,13 +47,13 @@ pub const HEADERS_MAX: usize = 64;
 
 const TOPIC: u64 = 1;
 const NAMESPACE: u64 = 2;
-const KEY: u64 = 3;
+pub(crate) const KEY: u64 = 3;
 const CONTENT_TYPE: u64 = 4;
 const CONTENT_ENCODING: u64 = 5;
 const SCHEMA_ID: u64 = 6;
-const PRIORITY: u64 = 7;
-const NOT_BEFORE: u64 = 8;
-const TIME_TO_LIVE: u64 = 9;
+pub(crate) const PRIORITY: u64 = 7;
+pub(crate) const NOT_BEFORE: u64 = 8;
+pub(crate) const TIME_TO_LIVE: u64 = 9;
 const MESSAGE_ID: u64 = 10;
 const CORRELATION: u64 = 11;
 const REPLY_TO: u64 = 12;
@@ -162,6 +162,7 @@ pub struct RecordRef<'a> {
     content_type: Option<&'a str>,
     message_id: Option<&'a [u8]>,
     reply_to: Option<&'a str>,
+    not_before_ms: Option<u64>,
     time_to_live_ms: Option<u64>,
     /// Where headers begin and end, relative to the body.
     headers: (u32, u32),
@@ -181,6 +182,7 @@ impl<'a> RecordRef<'a> {
             content_type: None,
             message_id: None,
             reply_to: None,
+            not_before_ms: None,
             time_to_live_ms: None,
             headers: (0, 0),
             header_count: 0,
@@ -216,7 +218,7 @@ impl<'a> RecordRef<'a> {
                     what: "is above 7",
                 });
             }
-            NOT_BEFORE => drop(number("not-before", value)?),
+            NOT_BEFORE => self.not_before_ms = Some(number("not-before", value)?),
             TIME_TO_LIVE => self.time_to_live_ms = Some(number("time-to-live", value)?),
             MESSAGE_ID if value.is_empty() || value.len() > MESSAGE_ID_BYTES_MAX => {
                 return Err(RecordError::Field {
@@ -284,6 +286,16 @@ impl<'a> RecordRef<'a> {
     /// Where an answer is expected; a valid topic.
     pub fn reply_to(&self) -> Option<&'a str> {
         self.reply_to
+    }
+
+    /// How long after the node received it the message waits, in ms.
+    pub fn not_before_ms(&self) -> Option<u64> {
+        self.not_before_ms
+    }
+
+    /// Whether it waits, or is of use only for a time.
+    pub fn is_timed(&self) -> bool {
+        self.not_before_ms.is_some() || self.time_to_live_ms.is_some()
     }
 
     /// How long after the node received it the message is of use, in ms.

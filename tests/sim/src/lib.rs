@@ -7,6 +7,7 @@
 //! - [`world`]: the run itself: actors, faults, restarts
 //! - [`model`]: the oracle, in which the unknown is not absent
 //! - [`invariants`]: what must always hold, one file each
+//! - [`time`]: expiry, delay, priority and last values, in a world of their own
 //! - [`runner`]: a seed and a plan to a report; a failure names the command that repeats it
 //!
 //! Left out: sockets, plugins and time limits of the node; the log's own bytes under bit flips,
@@ -18,6 +19,7 @@ pub mod message;
 pub mod model;
 pub mod rot;
 pub mod runner;
+pub mod time;
 pub mod trace;
 pub mod world;
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use waypost_sim::{Faults, Plan, rot, run, sweep};
+use waypost_sim::{Faults, Plan, rot, run, sweep, time};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum FaultsArg {
@@ -37,6 +37,9 @@ struct Args {
     /// Flips bits so many times, instead of other faults.
     #[arg(long)]
     rot: Option<u64>,
+    /// Runs the world of expiry, delay, priority and last values instead.
+    #[arg(long)]
+    time: bool,
     /// Prints the whole trace.
     #[arg(long)]
     trace: bool,
@@ -70,6 +73,12 @@ fn repeat(args: &Args) -> anyhow::Result<()> {
     let begin = Instant::now();
     let (mut restarts, mut delivered) = (0, 0);
     for seed in seed..seed.saturating_add(args.runs) {
+        if args.time {
+            let tally = time::run(seed, args.steps)?;
+            restarts += tally.restarts;
+            delivered += tally.delivered;
+            continue;
+        }
         if args.sweep {
             restarts += sweep(seed, args.steps, 1)?;
             continue;

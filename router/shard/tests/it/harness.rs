@@ -119,5 +119,6 @@ pub fn part(queue: &str, records: &[(u32, &str)]) -> Part {
         queue: queue.into(),
         slab: slab(&texts),
         inputs: records.iter().map(|(input, _)| *input).collect(),
+        is_timed: true,
     }
 }

@@ -8,3 +8,4 @@
 mod harness;
 mod old_format;
 mod publishing;
+mod time;
