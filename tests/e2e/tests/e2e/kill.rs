@@ -29,7 +29,7 @@ const PURGE_ROUNDS: u32 = 20;
 
 #[test]
 fn kill_short() {
-    rounds(25);
+    rounds(50);
 }
 
 /// `cargo test -p waypost-e2e kill_long -- --ignored`: four minutes.
