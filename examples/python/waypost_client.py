@@ -29,7 +29,7 @@ PUBLISH, CONFIRM, DELIVER, CREDIT, ACK, NACK = 0x10, 0x11, 0x12, 0x13, 0x14, 0x1
 KNOWN = {*range(0x01, 0x0C), *range(0x10, 0x1A)}
 
 LEVELS = ("received", "stored", "mirrored")
-KINDS = ("dropped", "dead-lettered", "unroutable", "refused")
+KINDS = ("dropped", "dead-lettered", "unroutable", "refused", "duplicate")
 
 
 class ProtocolError(Exception):

@@ -11,6 +11,8 @@
 //! 7 group added    := group id, start offset, name length, name, options     with options
 //! 8 group moved    := group id, offset
 //! 32 timed         :=                                    some message waits or expires
+//! 9 produced       := producer id 16 bytes, epoch, run count, run*       its messages in the same set
+//! run      := sequence gap after the last run's end, length - 1, offset of the first
 //! options  := kind (0 shared, 1 exclusive, 2 key), filter count, (filter length, filter)*
 //! snapshot := version u8 (= 2), first offset, next offset, next group id, group count, group*, section*
 //! group    := group id, name length, name, floor, range count, range*, attempts count, (range, attempt)*
@@ -18,6 +20,7 @@
 //! 1 removed        := range count, range*
 //! 2 options        := group id, options                  of a group that has other than the default
 //! 32 time          := newest receive time, timed         ms since 1970; 1 if some message waits or expires
+//! 3 producer       := producer id 16 bytes, epoch, floor, run count, run*    the longest silent first
 //! ```
 //!
 //! A snapshot of version 1 has no sections. A section that a reader does not know is an error: it
@@ -30,6 +33,7 @@ use waypost_wire::Filter;
 use waypost_wire::data::Range;
 use waypost_wire::varint::{self, Reader};
 
+use crate::dedup::{ProducerId, ProducerSnapshot, SequenceRun};
 use crate::group::Attempted;
 use crate::ranges::RangeSet;
 
@@ -38,6 +42,7 @@ const SNAPSHOT_VERSION: u8 = 2;
 const SECTION_REMOVED: u64 = 1;
 const SECTION_OPTIONS: u64 = 2;
 const SECTION_TIME: u64 = 32;
+const SECTION_PRODUCER: u64 = 3;
 
 /// Numbers a group within its queue; never used again.
 pub type GroupId = u32;
@@ -133,6 +138,15 @@ pub enum Entry {
     },
     /// From here on some message says when it may be delivered, or until when.
     Timed,
+    /// Messages of a producer that were appended beside this.
+    Produced {
+        /// The producer.
+        producer: ProducerId,
+        /// Its epoch.
+        epoch: u64,
+        /// Their numbers and places; ascending.
+        runs: Vec<SequenceRun>,
+    },
 }
 
 /// An entry or snapshot that does not parse.
@@ -193,6 +207,16 @@ impl Entry {
                 varint::put(&mut out, *to);
             }
             Entry::Timed => out.push(32),
+            Entry::Produced {
+                producer,
+                epoch,
+                runs,
+            } => {
+                out.push(9);
+                out.extend_from_slice(producer);
+                varint::put(&mut out, *epoch);
+                put_runs(&mut out, runs);
+            }
         }
         out
     }
@@ -220,6 +244,13 @@ impl Entry {
                 return Some(Entry::Removed { ranges });
             }
             32 => return Some(Entry::Timed),
+            9 => {
+                return Some(Entry::Produced {
+                    producer: producer(reader)?,
+                    epoch: reader.varint()?,
+                    runs: runs(reader)?,
+                });
+            }
             _ => {}
         }
         let id = u32::try_from(reader.varint()?).ok()?;
@@ -271,6 +302,8 @@ pub struct Snapshot {
     pub newest_ms: u64,
     /// The groups.
     pub groups: Vec<GroupSnapshot>,
+    /// Producers, the one that was silent longest first.
+    pub producers: Vec<ProducerSnapshot>,
 }
 
 /// One group of a [`Snapshot`].
@@ -323,6 +356,14 @@ impl Snapshot {
             put_section(&mut out, SECTION_OPTIONS, |out| {
                 varint::put(out, u64::from(group.id));
                 put_options(out, &group.options);
+            });
+        }
+        for producer in &self.producers {
+            put_section(&mut out, SECTION_PRODUCER, |out| {
+                out.extend_from_slice(&producer.id);
+                varint::put(out, producer.epoch);
+                varint::put(out, producer.floor);
+                put_runs(out, &producer.runs);
             });
         }
         out
@@ -390,6 +431,12 @@ impl Snapshot {
                 self.newest_ms = reader.varint()?;
                 self.is_timed = reader.varint()? == 1;
             }
+            SECTION_PRODUCER => self.producers.push(ProducerSnapshot {
+                id: producer(reader)?,
+                epoch: reader.varint()?,
+                floor: reader.varint()?,
+                runs: runs(reader)?,
+            }),
             _ => return None,
         }
         Some(())
@@ -455,6 +502,37 @@ fn ranges(reader: &mut Reader<'_>) -> Option<Vec<Range>> {
     Some(ranges)
 }
 
+fn producer(reader: &mut Reader<'_>) -> Option<ProducerId> {
+    reader.bytes(16)?.try_into().ok()
+}
+
+fn put_runs(out: &mut Vec<u8>, runs: &[SequenceRun]) {
+    varint::put(out, runs.len() as u64);
+    let mut expected = 0;
+    for run in runs {
+        varint::put(out, run.first - expected);
+        varint::put(out, run.last - run.first);
+        varint::put(out, run.offset);
+        expected = run.last + 1;
+    }
+}
+
+fn runs(reader: &mut Reader<'_>) -> Option<Vec<SequenceRun>> {
+    let count = reader.varint()?;
+    let mut expected = 0;
+    let mut runs = Vec::with_capacity((count as usize).min(reader.remaining()));
+    for _ in 0..count {
+        let Range { first, last } = range(reader, &mut expected)?;
+        let offset = reader.varint()?;
+        runs.push(SequenceRun {
+            first,
+            last,
+            offset,
+        });
+    }
+    Some(runs)
+}
+
 fn put_attempts(out: &mut Vec<u8>, attempts: &[Attempted]) {
     let mut sorted = attempts.to_vec();
     sorted.sort_unstable_by_key(|a| a.range.first);
@@ -505,6 +583,12 @@ mod tests {
             kind: GroupKind::Key,
             filters: vec![Filter::new("a/+").unwrap(), Filter::new("b/#").unwrap()],
         };
+        let run = |first, last, offset| SequenceRun {
+            first,
+            last,
+            offset,
+        };
+        let produced = vec![run(1, 1, 90), run(2, 9, 3), run(1 << 50, 1 << 51, 4)];
         for entry in [
             Entry::GroupAdded {
                 id: 3,
@@ -533,6 +617,11 @@ mod tests {
                 attempts: attempts.clone(),
             },
             Entry::Truncated { below: 77 },
+            Entry::Produced {
+                producer: [5; 16],
+                epoch: 3,
+                runs: produced.clone(),
+            },
         ] {
             let bytes = entry.encode();
             assert_eq!(Entry::decode(&bytes), Ok(entry));
@@ -556,6 +645,12 @@ mod tests {
             is_timed: true,
             newest_ms: 1 << 40,
             groups: vec![group],
+            producers: vec![ProducerSnapshot {
+                id: [5; 16],
+                epoch: 3,
+                floor: 0,
+                runs: produced,
+            }],
         };
         assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot));
     }

@@ -7,6 +7,7 @@
 //! - [`route`]: which routes and live subscribers a topic reaches ([`trie`] holds the filters)
 //! - [`pipeline`]: which plugin sees which messages, and what their verdicts and failures mean
 //! - [`session`]: a publisher's sequences, window and confirms
+//! - [`dedup`]: which messages were stored before, and which streams of a producer count
 //! - [`settings`]: what a queue is told
 //! - [`queue`], [`group`]: offsets, leases, acks, redelivery; [`journal`] is how they are written
 //! - [`limits`]: every bound in one place, with its arithmetic
@@ -14,6 +15,7 @@
 //! Time is a `u64` in milliseconds of a monotonic clock unless a name says `wall`.
 
 pub mod age;
+pub mod dedup;
 pub mod group;
 pub mod journal;
 pub mod limits;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use waypost_wire::Code;
 use waypost_wire::data::Range;
 
+use crate::dedup::Dedup;
 use crate::group::{Attempted, ConsumerId, Group};
 use crate::journal::{Entry, GroupId, GroupOptions, GroupSnapshot, Snapshot};
 use crate::ranges::RangeSet;
@@ -80,6 +81,7 @@ pub struct Queue {
     is_timed: bool,
     groups: BTreeMap<String, NamedGroup>,
     next_group: GroupId,
+    dedup: Dedup,
 }
 
 impl Queue {
@@ -96,6 +98,7 @@ impl Queue {
             is_timed: false,
             groups: BTreeMap::new(),
             next_group: 1,
+            dedup: Dedup::default(),
         }
     }
 
@@ -171,6 +174,16 @@ impl Queue {
     /// One group.
     pub fn group_mut(&mut self, name: &str) -> Option<&mut NamedGroup> {
         self.groups.get_mut(name)
+    }
+
+    /// What it remembers of its producers.
+    pub fn dedup(&self) -> &Dedup {
+        &self.dedup
+    }
+
+    /// The same, to be told what was appended.
+    pub fn dedup_mut(&mut self) -> &mut Dedup {
+        &mut self.dedup
     }
 
     /// Whether `count` more messages with `bytes` fit.
@@ -326,6 +339,11 @@ impl Queue {
                 self.gone.remove_below(self.first);
             }
             Entry::Timed => self.is_timed = true,
+            Entry::Produced {
+                producer,
+                epoch,
+                runs,
+            } => self.dedup.stored(*producer, *epoch, runs),
             Entry::Acked { .. } | Entry::Attempts { .. } | Entry::Removed { .. } => {}
         }
     }
@@ -393,6 +411,7 @@ impl Queue {
             is_timed: self.is_timed,
             newest_ms: 0,
             groups: self.groups.iter().map(group).collect(),
+            producers: self.dedup.snapshot(),
         }
     }
 
@@ -430,6 +449,7 @@ impl Recovering {
         self.queue.next_group = snapshot.next_group;
         self.queue.gone = snapshot.gone;
         self.queue.is_timed = snapshot.is_timed;
+        self.queue.dedup = Dedup::recover(snapshot.producers);
         self.groups = snapshot.groups.into_iter().map(|g| (g.id, g)).collect();
     }
 
@@ -493,6 +513,11 @@ impl Recovering {
                     group.attempts.extend(attempts);
                 }
             }
+            Entry::Produced {
+                producer,
+                epoch,
+                runs,
+            } => self.queue.dedup.stored(producer, epoch, &runs),
             Entry::Truncated { below } => {
                 self.queue.first = self.queue.first.max(below);
                 self.queue.next = self.queue.next.max(below);

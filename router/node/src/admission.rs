@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use waypost_core::dedup::ProducerId;
 use waypost_core::route::RouteIndex;
 use waypost_wire::data::{Exception, ExceptionKind};
 use waypost_wire::record::{self, RecordError};
@@ -100,6 +101,8 @@ pub(crate) struct Admitted {
     pub plans: PlanOf,
     /// Records that are refused for themselves, in ascending order.
     pub refused: Vec<(u32, Code, String)>,
+    /// The producer's number of each record, where the stream has a producer.
+    pub sequences: Vec<u64>,
 }
 
 /// See [`Admitted::plans`].
@@ -126,8 +129,10 @@ pub(crate) fn admit(
     routing: &Routing,
     frame: &Frame,
     slab: Slab,
+    producer: Option<(ProducerId, u64)>,
 ) -> Result<Admitted, WireError> {
     let limit = conn.node.limits.payload_bytes;
+    let mut sequences = Vec::new();
     let mut refused = Vec::new();
     let mut each: Vec<Arc<Plan>> = Vec::new();
     let mut last: Option<(&str, Arc<Plan>)> = None;
@@ -141,6 +146,9 @@ pub(crate) fn admit(
         record::verify(body).map_err(bad)?;
         let record = RecordRef::parse(body).map_err(bad)?;
         is_timed |= record.is_timed();
+        if let Some(of_stream) = producer {
+            sequences.push(sequence(&record, of_stream).map_err(bad)?);
+        }
         let length = record.payload().len();
         if length > limit {
             let error = RecordError::PayloadTooLarge { length, limit };
@@ -176,7 +184,19 @@ pub(crate) fn admit(
         is_timed,
         plans,
         refused,
+        sequences,
     })
+}
+
+/// The producer's number of a record that must be of the stream's producer and epoch.
+fn sequence(record: &RecordRef<'_>, of_stream: (ProducerId, u64)) -> Result<u64, RecordError> {
+    match record.producer() {
+        Some(producer) if (producer.id, producer.epoch) == of_stream => Ok(producer.sequence),
+        _ => Err(RecordError::Field {
+            field: "producer",
+            what: "is not that of the stream",
+        }),
+    }
 }
 
 /// The exceptions for records that are refused for themselves.

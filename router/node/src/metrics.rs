@@ -127,6 +127,8 @@ pub struct PublishMetrics {
     pub dead_lettered: Counter,
     /// Taken by no route, queue or subscriber.
     pub unroutable: Counter,
+    /// Stored before.
+    pub duplicates: Counter,
     /// Refused to the publisher.
     pub refused: Counter,
 }
@@ -358,6 +360,7 @@ fn render_outcomes(text: &mut Text, publish: &PublishMetrics) {
         ("dropped", &publish.dropped),
         ("dead_lettered", &publish.dead_lettered),
         ("unroutable", &publish.unroutable),
+        ("duplicate", &publish.duplicates),
         ("refused", &publish.refused),
     ] {
         text.sample(name, &[("outcome", outcome)], counter.get());

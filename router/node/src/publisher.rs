@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use quinn::SendStream;
+use waypost_core::dedup::ProducerId;
 use waypost_core::pipeline::Outcome;
 use waypost_core::session::{BatchId, PublisherSession};
-use waypost_shard::{Batch, Part};
+use waypost_shard::{Batch, OpenedProducer, Part, Stamp};
 use waypost_wire::control::{self, OpenPublisher, Opened};
 use waypost_wire::data::{Exception, ExceptionKind, Level, Publish};
 use waypost_wire::slab::SlabBuilder;
@@ -22,7 +23,7 @@ use crate::connection::Conn;
 use crate::live::Subscriber;
 use crate::mailbox::Mailbox;
 use crate::routing::Routing;
-use crate::shard_thread::{Command, PublishReply, Settled};
+use crate::shard_thread::{Command, PublishReply, Settled, ShardHandle};
 use crate::stream_io::{FrameReader, Outgoing, StreamError, end_well};
 use crate::workers::{Input, Work};
 
@@ -50,6 +51,7 @@ struct Pending {
     live: Vec<ForLive>,
     /// What the plugins need to be told about, while they have it.
     routed: Option<Admitted>,
+    stamp: Option<Stamp>,
 }
 
 /// Records for one live subscriber, and which input of the batch each is, as in [`Part::inputs`].
@@ -73,8 +75,25 @@ impl ForLive {
     }
 }
 
+/// The producer whose stream this is. The shard is told when it ends.
+struct Identity {
+    id: ProducerId,
+    opened: OpenedProducer,
+    shard: ShardHandle,
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        self.shard.send(Command::CloseProducer {
+            id: self.id,
+            session: self.opened.session,
+        });
+    }
+}
+
 struct Publisher<'a> {
     conn: &'a Arc<Conn>,
+    producer: Option<Identity>,
     session: PublisherSession,
     plans: Plans,
     events: Arc<Events>,
@@ -99,8 +118,12 @@ pub(crate) async fn serve(
         0 => limits.window_messages,
         wanted => wanted.min(limits.window_messages),
     };
+    let producer = identify(conn, &open).await?;
+    let last_sequence = producer.as_ref().map_or(0, |p| p.opened.last_sequence);
+    let epoch = producer.as_ref().map_or(0, |p| p.opened.epoch);
     let mut publisher = Publisher {
         conn,
+        producer,
         session: PublisherSession::new(window, limits.window_bytes),
         plans: Plans::default(),
         events: Arc::new(Events(Mailbox::default())),
@@ -113,12 +136,38 @@ pub(crate) async fn serve(
     let opened = Opened {
         window_sequence,
         window_bytes,
+        epoch,
+        last_sequence,
         ..Opened::default()
     };
     send.write_all(&control::bytes_of(FrameType::Opened, &opened))
         .await?;
     publisher.run(send, reader).await?;
     end_well(send).await
+}
+
+/// The producer that a client says it is, if it does.
+async fn identify(conn: &Conn, open: &OpenPublisher) -> Result<Option<Identity>, StreamError> {
+    if open.producer.is_empty() {
+        return Ok(None);
+    }
+    let refused = |code, text| StreamError::Refused(code, text);
+    let id: ProducerId = open.producer[..].try_into().map_err(|_| {
+        let length = open.producer.len();
+        refused(
+            Code::Invalid,
+            format!("a producer id of {length} bytes, 16 expected"),
+        )
+    })?;
+    let shard = conn.node.shard.clone();
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let epoch = open.epoch;
+    shard.send(Command::OpenProducer { id, epoch, reply });
+    let opened = answer
+        .await
+        .map_err(|_| refused(Code::Draining, "the node stops".to_owned()))?
+        .map_err(|fenced| refused(Code::Fenced, fenced.to_string()))?;
+    Ok(Some(Identity { id, opened, shard }))
 }
 
 impl Publisher<'_> {
@@ -187,7 +236,9 @@ impl Publisher<'_> {
             return Err(StreamError::Refused(Code::TooLarge, text));
         }
         let routing = self.plans.refresh(self.conn);
-        let mut admitted = admission::admit(self.conn, &mut self.plans, &routing, frame, slab)?;
+        let producer = self.producer.as_ref().map(|p| (p.id, p.opened.epoch));
+        let mut admitted =
+            admission::admit(self.conn, &mut self.plans, &routing, frame, slab, producer)?;
         let id = self
             .session
             .on_batch(first_sequence, count, bytes)
@@ -199,6 +250,12 @@ impl Publisher<'_> {
         metrics.messages.add(u64::from(count));
         metrics.bytes.add(bytes);
         let refused = std::mem::take(&mut admitted.refused);
+        let stamp = self.producer.as_ref().map(|producer| Stamp {
+            producer: producer.id,
+            epoch: producer.opened.epoch,
+            session: producer.opened.session,
+            sequences: std::mem::take(&mut admitted.sequences),
+        });
         let pending = Pending {
             first_sequence,
             count: admitted.slab.count(),
@@ -206,6 +263,7 @@ impl Publisher<'_> {
             level: Level::Stored,
             live: Vec::new(),
             routed: None,
+            stamp,
         };
         if self.routing_out > 0 || needs_pipeline(&admitted) {
             self.send_to_worker(id, pending, admitted, routing);
@@ -412,8 +470,9 @@ impl Publisher<'_> {
 
     /// Everything that a batch causes is known: into the queues with it, all of each message or
     /// nothing.
-    fn commit(&mut self, id: BatchId, pending: Pending, parts: Vec<Part>) {
-        if parts.is_empty() {
+    fn commit(&mut self, id: BatchId, mut pending: Pending, parts: Vec<Part>) {
+        // The shard has to see all that a producer sends again, even where it goes nowhere now.
+        if parts.is_empty() && pending.stamp.is_none() {
             return self.settle(id, pending);
         }
         let batch = Batch {
@@ -422,6 +481,7 @@ impl Publisher<'_> {
             count: pending.count,
             parts,
             is_whole: false,
+            stamp: pending.stamp.take(),
         };
         self.pending.insert(id, pending);
         let reply = self.events.clone();
@@ -439,6 +499,7 @@ impl Publisher<'_> {
                 ExceptionKind::DeadLettered => metrics.dead_lettered.add(1),
                 ExceptionKind::Unroutable => metrics.unroutable.add(1),
                 ExceptionKind::Refused => metrics.refused.add(1),
+                ExceptionKind::Duplicate => metrics.duplicates.add(1),
             }
         }
         self.session.settle(id, pending.level, pending.exceptions);

@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use waypost_core::dedup::{Fenced, ProducerId};
 use waypost_core::group::ConsumerId;
 use waypost_core::queue::Settings;
 use waypost_log::{CommitError, Incarnation, Job, JobDone, JobError, RealVfs};
 use waypost_shard::{
-    Accepted, Attach, Batch, Counters, ManageError, Output, Peeked, PublishError, QueueView, Shard,
-    Ticket,
+    Accepted, Attach, Batch, Counters, ManageError, OpenedProducer, Output, Peeked, PublishError,
+    QueueView, Shard, Ticket,
 };
 use waypost_wire::Code;
 use waypost_wire::data::{ConsumerFrame, Deliver, Exception, Level};
@@ -62,6 +63,16 @@ pub(crate) enum Command {
     Publish {
         batch: Batch,
         reply: Arc<dyn PublishReply>,
+    },
+    OpenProducer {
+        id: ProducerId,
+        /// 0: the next one.
+        epoch: u64,
+        reply: tokio::sync::oneshot::Sender<Result<OpenedProducer, Fenced>>,
+    },
+    CloseProducer {
+        id: ProducerId,
+        session: u64,
     },
     Attach {
         attach: Attach,
@@ -285,6 +296,10 @@ impl Thread {
         let now = self.clock.now();
         match command {
             Command::Publish { batch, reply } => return self.publish(batch, reply),
+            Command::OpenProducer { id, epoch, reply } => {
+                let _ = reply.send(self.shard.open_producer(id, epoch));
+            }
+            Command::CloseProducer { id, session } => self.shard.close_producer(&id, session),
             Command::Attach {
                 attach,
                 mailbox,
@@ -350,6 +365,7 @@ impl Thread {
             })
         };
         if self.disk_full.load(Relaxed) {
+            self.shard.refused(&batch, Code::DiskFull);
             refuse(
                 Code::DiskFull,
                 "the disk is nearly full; publish again later".to_owned(),
@@ -371,7 +387,10 @@ impl Thread {
         }
         match result {
             Ok(()) => drop(self.publishers.insert(ticket, (outer, reply))),
-            Err(error) => refuse(error.code(), error.to_string()),
+            Err(error) => {
+                self.shard.refused(&batch, error.code());
+                refuse(error.code(), error.to_string());
+            }
         }
         Ok(bytes)
     }

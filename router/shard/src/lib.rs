@@ -29,6 +29,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use waypost_core::age::Clock;
+use waypost_core::dedup::Sessions;
 use waypost_core::group::ConsumerId;
 use waypost_core::limits::Limits;
 use waypost_log::{CommitError, Incarnation, Log, Vfs};
@@ -38,7 +39,7 @@ use waypost_wire::data::{Deliver, Exception, Level};
 pub use consumers::{Attach, Start};
 pub use manage::{GroupView, ManageError, Peeked, QueueView};
 pub use open::{Opened, Recovered};
-pub use publish::{Batch, Part, PublishError};
+pub use publish::{Batch, OpenedProducer, Part, PublishError, Stamp};
 pub use settings::{
     SettingsError, check as check_settings, decode_settings, encode_settings, from_message,
     group_kind, group_options, to_message,
@@ -187,6 +188,7 @@ pub struct Shard<V: Vfs> {
     wall_ms: u64,
     clock: Clock,
     cache: tail::Budget,
+    sessions: Sessions,
     counters: Counters,
     outputs: Vec<Output>,
 }

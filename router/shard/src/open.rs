@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use waypost_core::age::Clock;
+use waypost_core::dedup::Sessions;
 use waypost_core::journal::{Entry, Snapshot};
 use waypost_core::queue::{Recovering, Settings};
 use waypost_log::{Log, RecoveredQueue, Replay, Vfs};
@@ -46,6 +47,7 @@ impl<V: Vfs> Shard<V> {
             acks_due: None,
             wall_ms: 0,
             clock: Clock::new(newest_ms(&recovered)),
+            sessions: Sessions::default(),
             counters: Counters::default(),
             outputs: Vec::new(),
         };

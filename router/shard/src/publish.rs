@@ -1,8 +1,10 @@
 //! Messages into queues: what is taken of a batch is one set of the log, all of it or nothing.
 //! [`crate::intake`] decides what is taken.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use waypost_core::dedup::{Fenced, ProducerId, SequenceRun};
 use waypost_core::journal::Entry;
 use waypost_core::queue::{Durability, Refusal};
 use waypost_log::{AppendError, Messages, Vfs};
@@ -75,6 +77,39 @@ pub struct Batch {
     pub parts: Vec<Part>,
     /// All inputs are taken, or none.
     pub is_whole: bool,
+    /// Who sent it, where that counts.
+    pub stamp: Option<Stamp>,
+}
+
+/// Who sent a batch, so that what was stored before is not stored again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The producer.
+    pub producer: ProducerId,
+    /// The epoch of its stream.
+    pub epoch: u64,
+    /// The stream; see [`Shard::open_producer`].
+    pub session: u64,
+    /// The producer's number of each input.
+    pub sequences: Vec<u64>,
+}
+
+impl Stamp {
+    /// The number of an input.
+    pub(crate) fn sequence(&self, input: u32) -> u64 {
+        self.sequences.get(input as usize).copied().unwrap_or(0)
+    }
+}
+
+/// A producer's stream that counts from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenedProducer {
+    /// For [`Stamp::session`].
+    pub session: u64,
+    /// The epoch in force.
+    pub epoch: u64,
+    /// The highest number that some queue has; 0 if there is none.
+    pub last_sequence: u64,
 }
 
 /// Why nothing of a batch was taken, or an input was not.
@@ -86,6 +121,25 @@ pub enum PublishError {
     /// A queue is at its limit.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A newer stream of this producer is at work.
+    #[error("a newer stream of this producer is at work")]
+    Fenced,
+    /// An earlier message of this producer was refused.
+    #[error("queue '{queue}' waits for message {sequence} of this producer, which it refused")]
+    Held {
+        /// The queue.
+        queue: Arc<str>,
+        /// The first that was refused.
+        sequence: u64,
+        /// Why it was.
+        code: Code,
+    },
+    /// Later messages of this producer are stored, and this one is not.
+    #[error("queue '{0}' has later messages of this producer, but not this one")]
+    Passed(Arc<str>),
+    /// A part of what must be taken whole was stored before.
+    #[error("a part of the transaction was stored before")]
+    Partly,
     /// The log has no room now: commit, run its jobs, answer its snapshots, then try again.
     #[error("no room in the log: {0}")]
     NoRoom(AppendError),
@@ -100,6 +154,10 @@ impl PublishError {
         match self {
             PublishError::NoQueue(_) => Code::NotFound,
             PublishError::Refused(refusal) => refusal.code(),
+            PublishError::Fenced => Code::Fenced,
+            PublishError::Held { code, .. } => *code,
+            PublishError::Passed(_) => Code::OutOfOrder,
+            PublishError::Partly => Code::Conflict,
             PublishError::NoRoom(_) => Code::DiskFull,
             PublishError::Log(AppendError::GroupFull { .. }) => Code::TooLarge,
             PublishError::Log(_) => Code::Internal,
@@ -113,13 +171,23 @@ impl<V: Vfs> Shard<V> {
     /// nothing was taken, and nothing follows.
     pub fn publish(&mut self, now: Now, batch: &Batch) -> Result<(), PublishError> {
         let taken = self.sort_out(batch)?;
-        let (ids, exceptions) = (taken.ids, taken.exceptions);
-        self.append_all(now, &taken.parts, &ids)?;
+        let stamp = batch.stamp.as_ref();
+        let entries = match stamp {
+            Some(stamp) => self.produced(&taken.parts, &taken.ids, stamp),
+            None => Vec::new(),
+        };
+        self.append_all(now, &taken.parts, &taken.ids, &entries)?;
+        if let (Some(stamp), Some(holds)) = (stamp, taken.holds) {
+            self.sessions
+                .set_holds(&stamp.producer, stamp.session, holds);
+        }
         let is_synced = |id: &SlotId| {
             let slot = self.slots.get(id);
             slot.is_some_and(|s| s.queue.settings().durability == Durability::Sync)
         };
-        let level = if ids.iter().all(is_synced) {
+        // What is a repeat may lie in the group that is not synced yet.
+        let reached = || taken.ids.iter().chain(&taken.repeated);
+        let level = if reached().all(is_synced) {
             Level::Stored
         } else {
             Level::Received
@@ -127,14 +195,36 @@ impl<V: Vfs> Shard<V> {
         let accepted = Accepted {
             ticket: batch.ticket,
             level,
-            exceptions,
+            exceptions: taken.exceptions,
         };
-        if ids.iter().any(is_synced) {
+        if reached().any(is_synced) {
             self.waiting.push(accepted);
         } else {
             self.outputs.push(Output::Accepted(accepted));
         }
         Ok(())
+    }
+
+    /// A producer opens a stream, under an epoch or the next one (0). Those that it had are fenced.
+    pub fn open_producer(&mut self, id: ProducerId, epoch: u64) -> Result<OpenedProducer, Fenced> {
+        let known = self
+            .slots
+            .values()
+            .filter_map(|slot| slot.queue.dedup().highest(&id));
+        let (stored, last_sequence) = known.fold((0, 0), |(epoch, last), (e, l)| {
+            (u64::max(epoch, e), u64::max(last, l))
+        });
+        let (epoch, session) = self.sessions.open(id, epoch, stored)?;
+        Ok(OpenedProducer {
+            session,
+            epoch,
+            last_sequence,
+        })
+    }
+
+    /// A producer's stream has ended.
+    pub fn close_producer(&mut self, id: &ProducerId, session: u64) {
+        self.sessions.close(id, session);
     }
 
     /// Appends all parts, in one set; nobody waits for it.
@@ -145,57 +235,39 @@ impl<V: Vfs> Shard<V> {
     ) -> Result<Vec<SlotId>, PublishError> {
         let ids = self.ids_of(parts)?;
         self.admit(parts, &ids)?;
-        self.append_all(now, parts, &ids)?;
+        self.append_all(now, parts, &ids, &[])?;
         Ok(ids)
     }
 
-    fn append_all(&mut self, now: Now, parts: &[Part], ids: &[SlotId]) -> Result<(), PublishError> {
+    /// Appends records and, in the same set, entries of journals. What entries say of a queue's
+    /// producers is applied; all else of them is the caller's.
+    fn append_all(
+        &mut self,
+        now: Now,
+        parts: &[Part],
+        ids: &[SlotId],
+        entries: &[(SlotId, Entry)],
+    ) -> Result<(), PublishError> {
         let mark = self.log.mark();
         let was_empty = self.log.pending_bytes() == 0;
-        let mut next: Vec<(SlotId, u64)> = Vec::with_capacity(parts.len());
         // For each part, the shortest time to live; nothing where no part is timed.
         let mut ttls: Vec<Option<u64>> = Vec::new();
         if parts.iter().any(|part| part.is_timed) {
             let look = |part: &Part| part.is_timed.then(|| timed::look(&part.slab)).flatten();
             ttls.extend(parts.iter().map(look));
         }
-        for (index, (part, id)) in parts.iter().zip(ids).enumerate() {
-            let Some(slot) = self.slots.get(id) else {
-                continue;
-            };
-            let before = next
-                .iter()
-                .rev()
-                .find(|(other, _)| other == id)
-                .map(|(_, end)| *end);
-            let first_offset = before.unwrap_or_else(|| slot.queue.next());
-            next.push((*id, first_offset + u64::from(part.slab.count())));
-            let Some(incarnation) = slot.incarnation else {
-                continue;
-            };
-            let messages = Messages {
-                epoch: 0,
-                first_offset,
-                count: part.slab.count(),
-                time_ms: now.wall_ms,
-            };
-            let is_first_timed =
-                ttls.get(index).is_some_and(Option::is_some) && !slot.queue.is_timed();
-            let noted = match is_first_timed {
-                true => self.log.append_state(incarnation, &Entry::Timed.encode()),
-                false => Ok(()),
-            };
-            let slab = [part.slab.bytes()];
-            let appended =
-                noted.and_then(|()| self.log.append_messages(incarnation, messages, &slab));
-            if let Err(error) = appended {
-                self.log.rollback(mark);
-                // A set that does not fit an empty group never will.
-                let never = matches!(error, AppendError::GroupFull { .. }) && was_empty;
-                return Err(match error.is_retryable() && !never {
-                    true => PublishError::NoRoom(error),
-                    false => PublishError::Log(error),
-                });
+        if let Err(error) = self.write_all(now, parts, ids, entries, &ttls) {
+            self.log.rollback(mark);
+            // A set that does not fit an empty group never will.
+            let never = matches!(error, AppendError::GroupFull { .. }) && was_empty;
+            return Err(match error.is_retryable() && !never {
+                true => PublishError::NoRoom(error),
+                false => PublishError::Log(error),
+            });
+        }
+        for (id, entry) in entries {
+            if let (Some(slot), Entry::Produced { .. }) = (self.slots.get_mut(id), entry) {
+                slot.queue.apply(entry);
             }
         }
         self.clock.observe(now.mono_ms, now.wall_ms);
@@ -210,6 +282,83 @@ impl<V: Vfs> Shard<V> {
         }
         self.evict();
         Ok(())
+    }
+
+    fn write_all(
+        &mut self,
+        now: Now,
+        parts: &[Part],
+        ids: &[SlotId],
+        entries: &[(SlotId, Entry)],
+        ttls: &[Option<u64>],
+    ) -> Result<(), AppendError> {
+        for (id, entry) in entries {
+            if let Some(incarnation) = self.incarnation_of(*id) {
+                self.log.append_state(incarnation, &entry.encode())?;
+            }
+        }
+        let first_offsets = self.first_offsets(parts, ids);
+        for (index, (part, id)) in parts.iter().zip(ids).enumerate() {
+            let Some(slot) = self.slots.get(id) else {
+                continue;
+            };
+            let Some(incarnation) = slot.incarnation else {
+                continue;
+            };
+            if ttls.get(index).is_some_and(Option::is_some) && !slot.queue.is_timed() {
+                self.log.append_state(incarnation, &Entry::Timed.encode())?;
+            }
+            let first_offset = first_offsets[index];
+            let messages = Messages {
+                epoch: 0,
+                first_offset,
+                count: part.slab.count(),
+                time_ms: now.wall_ms,
+            };
+            self.log
+                .append_messages(incarnation, messages, &[part.slab.bytes()])?;
+        }
+        Ok(())
+    }
+
+    /// The offset that the first record of each part will have; parts may share a queue.
+    fn first_offsets(&self, parts: &[Part], ids: &[SlotId]) -> Vec<u64> {
+        let mut first_offsets = Vec::with_capacity(parts.len());
+        for (index, id) in ids.iter().enumerate() {
+            let before = ids[..index].iter().rposition(|other| other == id);
+            first_offsets.push(match before {
+                Some(before) => first_offsets[before] + u64::from(parts[before].slab.count()),
+                None => self.slots.get(id).map_or(0, |slot| slot.queue.next()),
+            });
+        }
+        first_offsets
+    }
+
+    /// What the journals are to say of a producer's messages: one entry a queue.
+    fn produced(&self, parts: &[Part], ids: &[SlotId], stamp: &Stamp) -> Vec<(SlotId, Entry)> {
+        let first_offsets = self.first_offsets(parts, ids);
+        let mut places: BTreeMap<SlotId, Vec<(u64, u64)>> = BTreeMap::new();
+        for ((part, id), first) in parts.iter().zip(ids).zip(first_offsets) {
+            let place = |record| {
+                let number = stamp.sequence(part.input(record));
+                (number, first + u64::from(record))
+            };
+            let places = places.entry(*id).or_default();
+            let is_first = places.is_empty();
+            places.extend((0..part.slab.count()).map(place));
+            if !is_first {
+                places.sort_unstable();
+            }
+        }
+        let entry = |(id, places): (SlotId, Vec<(u64, u64)>)| {
+            let entry = Entry::Produced {
+                producer: stamp.producer,
+                epoch: stamp.epoch,
+                runs: runs(&places),
+            };
+            (id, entry)
+        };
+        places.into_iter().map(entry).collect()
     }
 
     fn take_in(
@@ -251,4 +400,26 @@ impl<V: Vfs> Shard<V> {
             }
         }
     }
+}
+
+/// Numbers and offsets, ascending, as runs. Of a number that is there several times the first
+/// counts.
+fn runs(places: &[(u64, u64)]) -> Vec<SequenceRun> {
+    let mut runs: Vec<SequenceRun> = Vec::new();
+    for (number, offset) in places {
+        match runs.last_mut() {
+            Some(run) if run.last == *number => {}
+            Some(run)
+                if run.last + 1 == *number && run.offset + (number - run.first) == *offset =>
+            {
+                run.last = *number;
+            }
+            _ => runs.push(SequenceRun {
+                first: *number,
+                last: *number,
+                offset: *offset,
+            }),
+        }
+    }
+    runs
 }

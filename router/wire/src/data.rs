@@ -94,13 +94,15 @@ pub enum ExceptionKind {
     Unroutable = 2,
     /// Not accepted; the publisher still owns it.
     Refused = 3,
+    /// It was stored before; this is a success.
+    Duplicate = 4,
 }
 
 impl ExceptionKind {
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<ExceptionKind> {
         use ExceptionKind::*;
-        [Dropped, DeadLettered, Unroutable, Refused]
+        [Dropped, DeadLettered, Unroutable, Refused, Duplicate]
             .get(number as usize)
             .copied()
     }
@@ -112,6 +114,7 @@ impl ExceptionKind {
             ExceptionKind::DeadLettered => "dead-lettered",
             ExceptionKind::Unroutable => "unroutable",
             ExceptionKind::Refused => "refused",
+            ExceptionKind::Duplicate => "duplicate",
         }
     }
 }

@@ -7,5 +7,6 @@
 
 mod harness;
 mod old_format;
+mod producers;
 mod publishing;
 mod time;

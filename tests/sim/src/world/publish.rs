@@ -98,7 +98,12 @@ impl World {
                         .line(format!("publish {ticket} is too large: {error}"));
                     return Ok(());
                 }
-                PublishError::Log(_) | PublishError::NoQueue(_) => {
+                PublishError::Log(_)
+                | PublishError::NoQueue(_)
+                | PublishError::Fenced
+                | PublishError::Held { .. }
+                | PublishError::Passed(_)
+                | PublishError::Partly => {
                     return Err(progress::stuck(format!("publish {ticket}: {error}")));
                 }
             }
