@@ -1,18 +1,22 @@
-//! A consumer group of kind `shared`: each message goes to one of the group's consumers.
+//! A consumer group: which messages are next, with whom they are, and what became of them.
 //!
-//! Invariant: every offset below `fresh` is in exactly one of four places: acked, leased (with a
-//! consumer), again (to be delivered now), or delayed. Offsets from `fresh` on were never given
-//! out, unless they are acked: their messages are gone. State is kept by range, so that a batch costs one entry and only the messages that were
-//! settled out of order cost more.
+//! Invariant: every offset below `fresh` is in exactly one of three places: acked, leased (with a
+//! consumer), or waiting (for its time, or to be delivered now). Offsets from `fresh` on were never
+//! given out, unless they are acked: their messages are gone. State is kept by range, so that a
+//! batch costs one entry and only the messages that were settled out of order cost more.
+//!
+//! Who gets a message is the caller's matter. In an `exclusive` group nothing is next while
+//! something earlier was delivered before and waits for its time.
 //!
 //! Deadlines run on a monotonic clock and are not durable: after a restart every message that was
 //! not acked is deliverable again. Attempts that failed are durable ([`crate::journal`]).
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use waypost_wire::data::Range;
 
+use crate::journal::GroupKind;
+use crate::leases::{Lease, Leases};
 use crate::ranges::RangeSet;
+use crate::waiting::Waiting;
 
 /// A consumer, unique while the node runs.
 pub type ConsumerId = u64;
@@ -26,14 +30,6 @@ pub struct Attempted {
     pub attempt: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Lease {
-    last: u64,
-    consumer: ConsumerId,
-    attempt: u32,
-    deadline: u64,
-}
-
 /// Ranges out of order that a group may have before it gets nothing new. Bounds its memory (64 B
 /// each) and its snapshots (about 4 B each), whatever its consumers do.
 const EXCEPTIONS_MAX: usize = 1 << 18;
@@ -41,38 +37,33 @@ const EXCEPTIONS_MAX: usize = 1 << 18;
 /// The state of one group.
 #[derive(Debug)]
 pub struct Group {
+    kind: GroupKind,
     /// Every offset below is acked (or was never this group's).
     floor: u64,
     acked: RangeSet,
     fresh: u64,
-    leases: BTreeMap<u64, Lease>,
-    deadlines: BTreeSet<(u64, u64)>,
-    again: BTreeMap<u64, (u64, u32)>,
-    /// (due, first) to (last, attempt).
-    delayed: BTreeMap<(u64, u64), (u64, u32)>,
-    leased: u64,
+    leases: Leases,
+    waiting: Waiting,
     redelivered: u64,
 }
 
 impl Group {
     /// A group that begins at `start`.
-    pub fn new(start: u64) -> Group {
+    pub fn new(kind: GroupKind, start: u64) -> Group {
         Group {
+            kind,
             floor: start,
             acked: RangeSet::new(),
             fresh: start,
-            leases: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            again: BTreeMap::new(),
-            delayed: BTreeMap::new(),
-            leased: 0,
+            leases: Leases::default(),
+            waiting: Waiting::default(),
             redelivered: 0,
         }
     }
 
     /// A group as the journal tells it: acked ranges, and the attempts that unacked ones are at.
-    pub fn recover(floor: u64, acked: RangeSet, attempts: &[Attempted]) -> Group {
-        let mut group = Group::new(floor);
+    pub fn recover(kind: GroupKind, floor: u64, acked: RangeSet, attempts: &[Attempted]) -> Group {
+        let mut group = Group::new(kind, floor);
         group.acked = acked;
         group.raise_floor();
         let last_attempt = attempts.iter().map(|a| a.range.last);
@@ -80,21 +71,15 @@ impl Group {
         group.fresh = known.map_or(group.floor, |last| group.floor.max(last + 1));
         // Whatever lies between acks is due again; its attempt is the recorded one, or the first.
         let mut next = group.floor;
-        let gaps: Vec<Range> = group
-            .acked
-            .iter()
-            .chain([Range::one(group.fresh)])
-            .filter_map(|acked| {
-                let gap = (next < acked.first).then(|| Range {
+        for acked in group.acked.iter().chain([Range::one(group.fresh)]) {
+            if next < acked.first {
+                let range = Range {
                     first: next,
                     last: acked.first - 1,
-                });
-                next = acked.last.saturating_add(1);
-                gap
-            })
-            .collect();
-        for gap in gaps {
-            group.put_again(gap, 1);
+                };
+                group.waiting.put(Attempted { range, attempt: 1 }, None);
+            }
+            next = acked.last.saturating_add(1);
         }
         for attempted in attempts {
             group.set_attempt(*attempted);
@@ -104,9 +89,15 @@ impl Group {
 
     /// Replaces the attempt of a waiting range, where it is still waiting.
     fn set_attempt(&mut self, attempted: Attempted) {
-        for (range, _) in take_overlap(&mut self.again, attempted.range) {
-            self.put_again(range, attempted.attempt);
+        for Attempted { range, .. } in self.waiting.take(attempted.range) {
+            let attempt = attempted.attempt;
+            self.waiting.put(Attempted { range, attempt }, None);
         }
+    }
+
+    /// How its messages are shared out.
+    pub fn kind(&self) -> GroupKind {
+        self.kind
     }
 
     /// Every offset below this one is acked.
@@ -126,7 +117,7 @@ impl Group {
 
     /// How many messages are with consumers.
     pub fn in_flight(&self) -> u64 {
-        self.leased
+        self.leases.offsets()
     }
 
     /// How many deliveries were not the first of their message, since the node started.
@@ -143,51 +134,40 @@ impl Group {
 
     /// Ranges whose attempt is known to be above the first, for a snapshot.
     pub fn attempts(&self) -> Vec<Attempted> {
-        let leases = self
-            .leases
+        self.leases
             .iter()
-            .map(|(&first, l)| (first, l.last, l.attempt));
-        let again = self
-            .again
-            .iter()
-            .map(|(&first, &(last, attempt))| (first, last, attempt));
-        let delayed = self
-            .delayed
-            .iter()
-            .map(|(&(_, first), &(last, attempt))| (first, last, attempt));
-        let all = leases
-            .chain(again)
-            .chain(delayed)
-            .filter(|(_, _, attempt)| *attempt > 1);
-        all.map(|(first, last, attempt)| Attempted {
-            range: Range { first, last },
-            attempt,
-        })
-        .collect()
+            .chain(self.waiting.iter())
+            .filter(|a| a.attempt > 1)
+            .collect()
     }
 
     /// What would be delivered next, at most `count_max` messages below `end`: waiting ranges
     /// first, then fresh ones. Nothing changes until [`Group::lease`].
     pub fn next_run(&self, end: u64, count_max: u64) -> Option<Attempted> {
-        if count_max == 0 {
-            return None;
+        let mut run = self.next_of_all(end)?;
+        if self.kind == GroupKind::Exclusive
+            && let Some(held_back_from) = self.waiting.first_retry()
+        {
+            if held_back_from <= run.range.first {
+                return None;
+            }
+            run.range.last = run.range.last.min(held_back_from - 1);
         }
-        let cut = |first: u64, last: u64| Range {
-            first,
-            last: last.min(first.saturating_add(count_max - 1)),
-        };
-        if let Some((&first, &(last, attempt))) = self.again.first_key_value() {
-            return Some(Attempted {
-                range: cut(first, last),
-                attempt,
-            });
+        let most = run.range.first.saturating_add(count_max.checked_sub(1)?);
+        run.range.last = run.range.last.min(most);
+        Some(run)
+    }
+
+    fn next_of_all(&self, end: u64) -> Option<Attempted> {
+        if let Some(waiting) = self.waiting.first() {
+            return Some(waiting);
         }
-        if self.again.len() + self.delayed.len() + self.acked.len() >= EXCEPTIONS_MAX {
+        if self.waiting.len() + self.acked.len() >= EXCEPTIONS_MAX {
             return None;
         }
         let (first, last) = self.next_fresh(end)?;
         Some(Attempted {
-            range: cut(first, last),
+            range: Range { first, last },
             attempt: 1,
         })
     }
@@ -208,50 +188,48 @@ impl Group {
     /// Gives a range, which must be (the start of) the one that [`Group::next_run`] gave, to a
     /// consumer until `deadline`.
     pub fn lease(&mut self, consumer: ConsumerId, run: Attempted, deadline: u64) {
-        let Range { first, last } = run.range;
-        if first >= self.fresh {
-            debug_assert!(
-                first == self.fresh
-                    || self.acked.covering(self.fresh).map(|r| r.last + 1) == Some(first)
-            );
-            self.fresh = last + 1;
-        } else if let Some((end, attempt)) = self.again.remove(&first) {
-            if end > last {
-                self.again.insert(last + 1, (end, attempt));
-            }
-            if attempt > 1 {
-                self.redelivered += run.range.count();
-            }
-        } else {
-            debug_assert!(
-                false,
-                "lease of {first}, which is neither fresh nor waiting"
-            );
-            return;
+        self.leave(run.range);
+        if run.attempt > 1 {
+            self.redelivered += run.range.count();
         }
-        self.put_lease(
-            first,
-            Lease {
-                last,
-                consumer,
-                attempt: run.attempt,
-                deadline,
-            },
-        );
+        let lease = Lease {
+            last: run.range.last,
+            consumer,
+            attempt: run.attempt,
+            deadline,
+        };
+        self.leases.put(run.range.first, lease);
     }
 
-    /// Passes over a range that cannot be delivered (its data is damaged or gone): it counts as
-    /// acked. The range must be the one that [`Group::next_run`] gave.
-    pub fn skip(&mut self, run: Attempted) {
-        self.lease(0, run, u64::MAX);
-        self.ack(0, &[run.range]);
+    /// Passes over a range that this group does not get: its data is damaged or gone, or its
+    /// filters do not take it. It counts as acked. The range must be the one that
+    /// [`Group::next_run`] gave.
+    pub fn skip(&mut self, range: Range) {
+        self.leave(range);
+        self.acked.insert(range);
+        self.raise_floor();
+    }
+
+    /// Takes a range from where it was next.
+    fn leave(&mut self, range: Range) {
+        if range.first >= self.fresh {
+            debug_assert!(
+                range.first == self.fresh
+                    || self.acked.covering(self.fresh).map(|r| r.last + 1) == Some(range.first)
+            );
+            self.fresh = range.last + 1;
+            return;
+        }
+        let taken = self.waiting.take(range);
+        let count: u64 = taken.iter().map(|t| t.range.count()).sum();
+        debug_assert_eq!(count, range.count(), "{range:?} is neither fresh nor due");
     }
 
     /// Marks as done what this consumer holds of `ranges`; gives what was newly done.
     pub fn ack(&mut self, consumer: ConsumerId, ranges: &[Range]) -> Vec<Range> {
         let mut done = Vec::with_capacity(ranges.len());
         for range in ranges {
-            for held in self.take_held(consumer, *range) {
+            for held in self.leases.take(consumer, *range) {
                 self.acked.insert(held.range);
                 done.push(held.range);
             }
@@ -260,27 +238,12 @@ impl Group {
         done
     }
 
-    /// Takes back what this consumer holds of `ranges`; each is due again at `due`, as the next
-    /// attempt. Gives those ranges with that attempt.
-    pub fn nack(
-        &mut self,
-        consumer: ConsumerId,
-        ranges: &[Range],
-        due: Option<u64>,
-    ) -> Vec<Attempted> {
-        let held = ranges
-            .iter()
-            .flat_map(|r| self.take_held(consumer, *r))
-            .collect();
-        self.put_back(held, due)
-    }
-
     /// Takes back what this consumer holds of `ranges`, to be dead-lettered by the caller, who
     /// then calls [`Group::settle`] or [`Group::put_back`].
     pub fn take(&mut self, consumer: ConsumerId, ranges: &[Range]) -> Vec<Attempted> {
         ranges
             .iter()
-            .flat_map(|r| self.take_held(consumer, *r))
+            .flat_map(|r| self.leases.take(consumer, *r))
             .collect()
     }
 
@@ -290,21 +253,20 @@ impl Group {
         self.raise_floor();
     }
 
-    /// Makes ranges that were taken due again, now or at `due`, as their next attempt.
-    pub fn put_back(&mut self, taken: Vec<Attempted>, due: Option<u64>) -> Vec<Attempted> {
+    /// Makes ranges that were taken due again as their next attempt: each when `due` says for its
+    /// attempt, or now. Gives them with that attempt.
+    pub fn put_back(
+        &mut self,
+        taken: Vec<Attempted>,
+        due: impl Fn(u32) -> Option<u64>,
+    ) -> Vec<Attempted> {
         let next = |t: Attempted| Attempted {
             attempt: t.attempt.saturating_add(1),
             ..t
         };
         let next: Vec<Attempted> = taken.into_iter().map(next).collect();
-        for Attempted { range, attempt } in &next {
-            match due {
-                None => self.put_again(*range, *attempt),
-                Some(due) => drop(
-                    self.delayed
-                        .insert((due, range.first), (range.last, *attempt)),
-                ),
-            }
+        for attempted in &next {
+            self.waiting.put(*attempted, due(attempted.attempt));
         }
         next
     }
@@ -312,14 +274,14 @@ impl Group {
     /// Gives what this consumer holds of `ranges` a new deadline.
     pub fn extend(&mut self, consumer: ConsumerId, ranges: &[Range], deadline: u64) {
         for range in ranges {
-            for held in self.take_held(consumer, *range) {
+            for held in self.leases.take(consumer, *range) {
                 let lease = Lease {
                     last: held.range.last,
                     consumer,
                     attempt: held.attempt,
                     deadline,
                 };
-                self.put_lease(held.range.first, lease);
+                self.leases.put(held.range.first, lease);
             }
         }
     }
@@ -330,51 +292,25 @@ impl Group {
             first: 0,
             last: u64::MAX,
         };
-        self.take_held(consumer, all)
+        self.leases.take(consumer, all)
     }
 
     /// Takes back every lease whose deadline has passed; says who held it.
     pub fn take_expired(&mut self, now: u64) -> Vec<(ConsumerId, Attempted)> {
-        let mut expired = Vec::new();
-        while let Some(&(deadline, first)) = self.deadlines.first()
-            && deadline <= now
-        {
-            if let Some(lease) = self.remove_lease(first) {
-                let range = Range {
-                    first,
-                    last: lease.last,
-                };
-                expired.push((
-                    lease.consumer,
-                    Attempted {
-                        range,
-                        attempt: lease.attempt,
-                    },
-                ));
-            }
-        }
-        expired
+        self.leases.take_expired(now)
     }
 
     /// Makes due what was delayed until now.
     pub fn wake_delayed(&mut self, now: u64) {
-        while let Some(entry) = self.delayed.first_entry()
-            && entry.key().0 <= now
-        {
-            let ((_, first), (last, attempt)) = entry.remove_entry();
-            self.put_again(Range { first, last }, attempt);
+        for due in self.waiting.take_due(now) {
+            self.waiting.put(due, None);
         }
     }
 
     /// When [`Group::take_expired`] or [`Group::wake_delayed`] has something to do next.
     pub fn next_timeout(&self) -> Option<u64> {
-        let deadline = self
-            .deadlines
-            .first()
-            .map(|(at, _)| *at)
-            .filter(|at| *at != u64::MAX);
-        let due = self.delayed.first_key_value().map(|((at, _), _)| *at);
-        deadline.into_iter().chain(due).min()
+        let deadline = self.leases.next_deadline();
+        deadline.into_iter().chain(self.waiting.next_due()).min()
     }
 
     /// Counts everything below `offset` as acked: purged, or dropped by a limit.
@@ -386,25 +322,8 @@ impl Group {
             first: 0,
             last: offset - 1,
         };
-        let firsts: Vec<u64> = self
-            .leases
-            .range(..offset)
-            .map(|(first, _)| *first)
-            .collect();
-        for first in firsts {
-            if let Some(lease) = self.remove_lease(first)
-                && lease.last >= offset
-            {
-                self.put_lease(offset, lease);
-            }
-        }
-        take_overlap(&mut self.again, below);
-        let delayed = std::mem::take(&mut self.delayed);
-        self.delayed = delayed
-            .into_iter()
-            .filter(|(_, (last, _))| *last >= offset)
-            .map(|((due, first), value)| ((due, first.max(offset)), value))
-            .collect();
+        self.leases.take_from_all(below);
+        self.waiting.forget(below);
         self.acked.remove_below(offset);
         self.floor = offset;
         self.fresh = self.fresh.max(offset);
@@ -415,120 +334,11 @@ impl Group {
     /// is passed over when its turn comes, because acked ranges are.
     pub fn remove(&mut self, ranges: &[Range]) {
         for range in ranges {
-            let all: Vec<u64> = self.overlapping(*range);
-            for first in all {
-                let Some(lease) = self.remove_lease(first) else {
-                    continue;
-                };
-                if first < range.first {
-                    let last = range.first - 1;
-                    self.put_lease(first, Lease { last, ..lease });
-                }
-                if lease.last > range.last {
-                    self.put_lease(range.last + 1, lease);
-                }
-            }
-            take_overlap(&mut self.again, *range);
-            self.cut_delayed(*range);
+            self.leases.take_from_all(*range);
+            self.waiting.forget(*range);
             self.acked.insert(*range);
         }
         self.raise_floor();
-    }
-
-    /// The starts of leases that overlap a range.
-    fn overlapping(&self, range: Range) -> Vec<u64> {
-        let start = self
-            .leases
-            .range(..=range.first)
-            .next_back()
-            .map_or(range.first, |(first, _)| *first);
-        let touched =
-            |(first, lease): (&u64, &Lease)| (lease.last >= range.first).then_some(*first);
-        self.leases
-            .range(start..=range.last)
-            .filter_map(touched)
-            .collect()
-    }
-
-    fn cut_delayed(&mut self, cut: Range) {
-        let touched: Vec<(u64, u64)> = self
-            .delayed
-            .iter()
-            .filter(|((_, first), (last, _))| *first <= cut.last && *last >= cut.first)
-            .map(|(key, _)| *key)
-            .collect();
-        for (due, first) in touched {
-            let Some((last, attempt)) = self.delayed.remove(&(due, first)) else {
-                continue;
-            };
-            if first < cut.first {
-                self.delayed.insert((due, first), (cut.first - 1, attempt));
-            }
-            if last > cut.last {
-                self.delayed.insert((due, cut.last + 1), (last, attempt));
-            }
-        }
-    }
-
-    fn put_lease(&mut self, first: u64, lease: Lease) {
-        self.leased += lease.last - first + 1;
-        self.deadlines.insert((lease.deadline, first));
-        self.leases.insert(first, lease);
-    }
-
-    fn remove_lease(&mut self, first: u64) -> Option<Lease> {
-        let lease = self.leases.remove(&first)?;
-        self.deadlines.remove(&(lease.deadline, first));
-        self.leased -= lease.last - first + 1;
-        Some(lease)
-    }
-
-    /// Cuts out of the leases what `consumer` holds of `range`.
-    fn take_held(&mut self, consumer: ConsumerId, range: Range) -> Vec<Attempted> {
-        let start = self
-            .leases
-            .range(..=range.first)
-            .next_back()
-            .map_or(range.first, |(f, _)| *f);
-        let touched = |(first, lease): (&u64, &Lease)| {
-            (lease.consumer == consumer && lease.last >= range.first).then_some(*first)
-        };
-        let firsts: Vec<u64> = self
-            .leases
-            .range(start..=range.last)
-            .filter_map(touched)
-            .collect();
-        let mut taken = Vec::with_capacity(firsts.len());
-        for first in firsts {
-            let Some(lease) = self.remove_lease(first) else {
-                continue;
-            };
-            let cut = Range {
-                first: first.max(range.first),
-                last: lease.last.min(range.last),
-            };
-            if first < cut.first {
-                self.put_lease(
-                    first,
-                    Lease {
-                        last: cut.first - 1,
-                        ..lease
-                    },
-                );
-            }
-            if cut.last < lease.last {
-                self.put_lease(cut.last + 1, lease);
-            }
-            taken.push(Attempted {
-                range: cut,
-                attempt: lease.attempt,
-            });
-        }
-        taken
-    }
-
-    fn put_again(&mut self, range: Range, attempt: u32) {
-        self.again.insert(range.first, (range.last, attempt));
     }
 
     fn raise_floor(&mut self) {
@@ -537,37 +347,6 @@ impl Group {
         }
         self.fresh = self.fresh.max(self.floor);
     }
-}
-
-/// Cuts what lies in `cut` out of a map of disjoint ranges; gives it.
-fn take_overlap(map: &mut BTreeMap<u64, (u64, u32)>, cut: Range) -> Vec<(Range, u32)> {
-    let start = map
-        .range(..=cut.first)
-        .next_back()
-        .map_or(cut.first, |(first, _)| *first);
-    let firsts: Vec<u64> = map
-        .range(start..=cut.last)
-        .filter(|(_, v)| v.0 >= cut.first)
-        .map(|(f, _)| *f)
-        .collect();
-    let mut taken = Vec::with_capacity(firsts.len());
-    for first in firsts {
-        let Some((last, attempt)) = map.remove(&first) else {
-            continue;
-        };
-        let part = Range {
-            first: first.max(cut.first),
-            last: last.min(cut.last),
-        };
-        if first < part.first {
-            map.insert(first, (part.first - 1, attempt));
-        }
-        if part.last < last {
-            map.insert(part.last + 1, (last, attempt));
-        }
-        taken.push((part, attempt));
-    }
-    taken
 }
 
 #[path = "group_time.rs"]

@@ -24,9 +24,14 @@ fn deliver(
     Some(run)
 }
 
+fn nack(group: &mut Group, consumer: u64, ranges: &[Range], due: Option<u64>) -> Vec<Attempted> {
+    let taken = group.take(consumer, ranges);
+    group.put_back(taken, |_| due)
+}
+
 #[test]
 fn in_order_then_again() {
-    let mut group = Group::new(0);
+    let mut group = Group::new(GroupKind::Shared, 0);
     assert_eq!(deliver(&mut group, 1, 10, 4, 100), Some(at(0, 3, 1)));
     assert_eq!(deliver(&mut group, 2, 10, 9, 100), Some(at(4, 9, 1)));
     assert_eq!(deliver(&mut group, 1, 10, 9, 100), None);
@@ -35,7 +40,7 @@ fn in_order_then_again() {
         (group.floor(), group.pending(10), group.in_flight()),
         (2, 7, 7)
     );
-    assert_eq!(group.nack(1, &[r(0, 9)], None), [at(2, 2, 2)]);
+    assert_eq!(nack(&mut group, 1, &[r(0, 9)], None), [at(2, 2, 2)]);
     assert_eq!(deliver(&mut group, 2, 10, 9, 100), Some(at(2, 2, 2)));
     assert_eq!(group.ack(2, &[r(2, 9)]), [r(2, 2), r(4, 9)]);
     assert_eq!(
@@ -46,7 +51,7 @@ fn in_order_then_again() {
 
 #[test]
 fn nobody_acks_for_another() {
-    let mut group = Group::new(0);
+    let mut group = Group::new(GroupKind::Shared, 0);
     deliver(&mut group, 1, 5, 5, 100);
     assert_eq!(group.ack(2, &[r(0, 4)]), []);
     assert_eq!(group.ack(1, &[r(7, 9)]), []);
@@ -55,7 +60,7 @@ fn nobody_acks_for_another() {
 
 #[test]
 fn deadlines_and_delays() {
-    let mut group = Group::new(0);
+    let mut group = Group::new(GroupKind::Shared, 0);
     deliver(&mut group, 1, 10, 5, 100);
     deliver(&mut group, 1, 10, 5, 200);
     group.extend(1, &[r(1, 2)], 300);
@@ -65,7 +70,7 @@ fn deadlines_and_delays() {
     assert_eq!(expired, [(1, at(0, 0, 1)), (1, at(3, 4, 1))]);
     let expired = expired.into_iter().map(|(_, e)| e).collect();
     assert_eq!(
-        group.put_back(expired, Some(500)),
+        group.put_back(expired, |_| Some(500)),
         [at(0, 0, 2), at(3, 4, 2)]
     );
     assert_eq!(deliver(&mut group, 1, 10, 5, 900), None);
@@ -80,7 +85,7 @@ fn recovery_makes_gaps_due_with_their_attempts() {
     [r(0, 1), r(4, 5), r(8, 8)]
         .into_iter()
         .for_each(|x| acked.insert(x));
-    let mut group = Group::recover(0, acked, &[at(3, 3, 4), at(4, 4, 2)]);
+    let mut group = Group::recover(GroupKind::Shared, 0, acked, &[at(3, 3, 4), at(4, 4, 2)]);
     assert_eq!((group.floor(), group.fresh()), (2, 9));
     let mut runs = Vec::new();
     while let Some(run) = deliver(&mut group, 1, 12, 2, 9) {
@@ -100,11 +105,11 @@ fn recovery_makes_gaps_due_with_their_attempts() {
 
 #[test]
 fn advance_cuts_everything_below() {
-    let mut group = Group::new(0);
+    let mut group = Group::new(GroupKind::Shared, 0);
     deliver(&mut group, 1, 20, 5, 100);
     deliver(&mut group, 1, 20, 5, 100);
-    group.nack(1, &[r(0, 2)], None);
-    group.nack(1, &[r(5, 7)], Some(50));
+    nack(&mut group, 1, &[r(0, 2)], None);
+    nack(&mut group, 1, &[r(5, 7)], Some(50));
     group.advance(6);
     assert_eq!((group.floor(), group.in_flight()), (6, 2));
     group.wake_delayed(50);
@@ -121,6 +126,42 @@ fn advance_cuts_everything_below() {
     );
 }
 
+/// Nothing is next in an exclusive group while something earlier waits for another attempt.
+#[test]
+fn exclusive_groups_go_on_in_order() {
+    let mut group = Group::new(GroupKind::Exclusive, 0);
+    assert_eq!(deliver(&mut group, 1, 20, 6, 100), Some(at(0, 5, 1)));
+    nack(&mut group, 1, &[r(2, 2)], Some(50));
+    assert_eq!(group.next_run(20, 9), None);
+    nack(&mut group, 1, &[r(0, 0), r(4, 4)], None);
+    assert_eq!(deliver(&mut group, 1, 20, 9, 100), Some(at(0, 0, 2)));
+    assert_eq!(group.next_run(20, 9), None);
+    group.wake_delayed(50);
+    assert_eq!(deliver(&mut group, 1, 20, 9, 100), Some(at(2, 2, 2)));
+    assert_eq!(deliver(&mut group, 1, 20, 9, 100), Some(at(4, 4, 2)));
+    let held = group.take_all(1);
+    assert_eq!(
+        held,
+        [
+            at(0, 0, 2),
+            at(1, 1, 1),
+            at(2, 2, 2),
+            at(3, 3, 1),
+            at(4, 4, 2),
+            at(5, 5, 1)
+        ]
+    );
+    // Only the third attempts wait; the earlier offset that is due comes, and no later one.
+    group.put_back(held, |attempt| (attempt > 2).then_some(80));
+    assert_eq!(group.next_run(20, 9), None);
+    group.wake_delayed(80);
+    let mut firsts = Vec::new();
+    while let Some(run) = deliver(&mut group, 2, 8, 9, 200) {
+        firsts.push(run.range.first);
+    }
+    assert_eq!(firsts, [0, 1, 2, 3, 4, 5, 6]);
+}
+
 /// Drives a group with arbitrary calls beside the plainest model: one word a message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
@@ -135,7 +176,7 @@ proptest! {
     #[test]
     fn like_a_table_of_messages(ops in proptest::collection::vec((0u8..8, 1u64..4, 0u64..40, 0u64..8), 0..120)) {
         const N: u64 = 40;
-        let mut group = Group::new(0);
+        let mut group = Group::new(GroupKind::Shared, 0);
         let mut model = vec![Place::Fresh; N as usize];
         let mut now = 0;
         for (op, consumer, first, extra) in ops {
@@ -152,8 +193,8 @@ proptest! {
                     prop_assert!(!model.iter().any(|p| matches!(p, Place::Fresh | Place::Again)));
                 },
                 3 => { for o in held(&model) { model[o as usize] = Place::Acked; } group.ack(consumer, &[range]); }
-                4 => { for o in held(&model) { model[o as usize] = Place::Again; } group.nack(consumer, &[range], None); }
-                5 => { for o in held(&model) { model[o as usize] = Place::Delayed(now + 5); } group.nack(consumer, &[range], Some(now + 5)); }
+                4 => { for o in held(&model) { model[o as usize] = Place::Again; } nack(&mut group, consumer, &[range], None); }
+                5 => { for o in held(&model) { model[o as usize] = Place::Delayed(now + 5); } nack(&mut group, consumer, &[range], Some(now + 5)); }
                 6 => {
                     group.wake_delayed(now);
                     for p in &mut model { if matches!(p, Place::Delayed(due) if *due <= now) { *p = Place::Again; } }
@@ -161,7 +202,7 @@ proptest! {
                 _ => {
                     for p in &mut model { if *p == Place::Leased(consumer) { *p = Place::Again; } }
                     let taken = group.take_all(consumer);
-                    group.put_back(taken, None);
+                    group.put_back(taken, |_| None);
                 }
             }
             let leased = model.iter().filter(|p| matches!(p, Place::Leased(_))).count() as u64;

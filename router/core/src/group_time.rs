@@ -6,13 +6,8 @@ impl Group {
     /// Sets a range aside until `due` without its having been tried: its attempt stays. It must be
     /// (the start of) the one that [`Group::next_run`] gave. Later messages pass it.
     pub fn set_aside(&mut self, run: Attempted, due: u64) {
-        let redelivered = self.redelivered;
-        self.lease(0, run, u64::MAX);
-        self.redelivered = redelivered;
-        for held in self.take(0, &[run.range]) {
-            let Range { first, last } = held.range;
-            self.delayed.insert((due, first), (last, held.attempt));
-        }
+        self.leave(run.range);
+        self.waiting.put(run, Some(due));
     }
 
     /// Whether this group is done with an offset.
@@ -22,27 +17,19 @@ impl Group {
 
     /// The last offset of the lease that `offset` is in.
     pub fn held_until(&self, offset: u64) -> Option<u64> {
-        let (_, lease) = self.leases.range(..=offset).next_back()?;
-        (lease.last >= offset).then_some(lease.last)
+        self.leases.held_until(offset)
     }
 
     /// Who holds how many messages of a range.
     pub fn holders(&self, range: Range) -> Vec<(ConsumerId, u64)> {
-        let part = |first: u64| {
-            let lease = self.leases.get(&first)?;
-            let count = lease.last.min(range.last) - first.max(range.first) + 1;
-            Some((lease.consumer, count))
-        };
-        self.overlapping(range)
-            .into_iter()
-            .filter_map(part)
-            .collect()
+        self.leases.holders(range)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::GroupKind;
 
     fn r(first: u64, last: u64) -> Range {
         Range { first, last }
@@ -50,7 +37,7 @@ mod tests {
 
     #[test]
     fn what_is_set_aside_keeps_its_attempt_and_lets_others_pass() {
-        let mut group = Group::new(0);
+        let mut group = Group::new(GroupKind::Shared, 0);
         let run = group.next_run(10, 3).unwrap();
         group.set_aside(run, 50);
         let later = group.next_run(10, 9).unwrap();
@@ -63,7 +50,8 @@ mod tests {
         assert_eq!((due.range, due.attempt), (r(0, 2), 1));
         group.lease(7, due, 90);
         assert_eq!(group.redelivered(), 0);
-        let again = group.nack(7, &[r(1, 1)], None);
+        let taken = group.take(7, &[r(1, 1)]);
+        let again = group.put_back(taken, |_| None);
         assert_eq!(again[0].attempt, 2);
         // What comes again can be set aside too, and is no further attempt for it.
         group.set_aside(again[0], 100);
@@ -73,7 +61,7 @@ mod tests {
 
     #[test]
     fn holders_are_counted_by_range() {
-        let mut group = Group::new(0);
+        let mut group = Group::new(GroupKind::Shared, 0);
         for (consumer, count) in [(1, 4), (2, 3)] {
             let run = group.next_run(10, count).unwrap();
             group.lease(consumer, run, 90);

@@ -18,6 +18,7 @@ pub mod age;
 pub mod dedup;
 pub mod group;
 pub mod journal;
+mod leases;
 pub mod limits;
 pub mod pipeline;
 pub mod queue;
@@ -26,6 +27,7 @@ pub mod route;
 pub mod session;
 pub mod settings;
 pub mod trie;
+mod waiting;
 
 /// The queue that takes what could not be processed; every node has it.
 pub const DEAD_LETTER: &str = "dead-letter";

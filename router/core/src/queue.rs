@@ -12,7 +12,7 @@ use waypost_wire::data::Range;
 
 use crate::dedup::Dedup;
 use crate::group::{Attempted, ConsumerId, Group};
-use crate::journal::{Entry, GroupId, GroupOptions, GroupSnapshot, Snapshot};
+use crate::journal::{Entry, GroupId, GroupKind, GroupOptions, GroupSnapshot, Snapshot};
 use crate::ranges::RangeSet;
 
 pub use crate::settings::{
@@ -316,7 +316,7 @@ impl Queue {
             } => {
                 let group = NamedGroup {
                     id: *id,
-                    group: self.group_from(*start),
+                    group: self.group_from(options.kind, *start),
                     options: options.clone(),
                 };
                 self.groups.insert(name.clone(), group);
@@ -324,7 +324,9 @@ impl Queue {
             }
             Entry::GroupRemoved { id } => self.groups.retain(|_, g| g.id != *id),
             Entry::GroupMoved { id, to } => {
-                let group = self.group_from(*to);
+                let kind = self.groups.values().find(|g| g.id == *id);
+                let kind = kind.map(|named| named.group.kind()).unwrap_or_default();
+                let group = self.group_from(kind, *to);
                 if let Some(named) = self.groups.values_mut().find(|g| g.id == *id) {
                     named.group = group;
                 }
@@ -349,8 +351,8 @@ impl Queue {
     }
 
     /// A group that begins at `start`, and gets nothing that is gone.
-    fn group_from(&self, start: u64) -> Group {
-        let mut group = Group::new(start);
+    fn group_from(&self, kind: GroupKind, start: u64) -> Group {
+        let mut group = Group::new(kind, start);
         let gone: Vec<Range> = self.gone.iter().collect();
         group.remove(&gone);
         group
@@ -532,7 +534,12 @@ impl Recovering {
     pub fn finish(mut self) -> Queue {
         for (id, mut group) in self.groups {
             group.acked.remove_below(group.floor);
-            let mut state = Group::recover(group.floor, group.acked, &group.attempts);
+            let mut state = Group::recover(
+                group.options.kind,
+                group.floor,
+                group.acked,
+                &group.attempts,
+            );
             state.advance(self.queue.first);
             let gone: Vec<Range> = self.queue.gone.iter().collect();
             state.remove(&gone);

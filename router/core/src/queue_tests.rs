@@ -71,7 +71,8 @@ fn replay_gives_the_same_state() {
     queue.group_mut("g").unwrap().group.lease(1, run, 9);
     from_start.entry(queue.ack("g", 1, &[r(0, 1), r(4, 4)]).unwrap());
     let named = queue.group_mut("g").unwrap();
-    let attempts = named.group.nack(1, &[r(5, 6)], None);
+    let taken = named.group.take(1, &[r(5, 6)]);
+    let attempts = named.group.put_back(taken, |_| None);
     from_start.entry(Entry::Attempts {
         id: named.id,
         attempts,

@@ -156,3 +156,34 @@ impl Default for Settings {
         }
     }
 }
+
+impl Settings {
+    /// How long a message waits before its attempt `attempt`, in ms, if it waits at all.
+    pub fn backoff(&self, attempt: u32) -> Option<u64> {
+        let doublings = attempt.checked_sub(3)?;
+        let wait = match self.backoff_ms.checked_mul(1 << doublings.min(32)) {
+            Some(wait) => wait.min(self.backoff_max_ms),
+            None => self.backoff_max_ms,
+        };
+        (wait > 0).then_some(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_attempt_comes_at_once_and_later_ones_wait_twice_as_long_each() {
+        let settings = Settings {
+            backoff_ms: 100,
+            backoff_max_ms: 450,
+            ..Settings::default()
+        };
+        let waits: Vec<Option<u64>> = (1..=6).map(|n| settings.backoff(n)).collect();
+        let expected = [None, None, Some(100), Some(200), Some(400), Some(450)];
+        assert_eq!(waits, expected);
+        assert_eq!(settings.backoff(u32::MAX), Some(450));
+        assert_eq!(Settings::default().backoff(9), None);
+    }
+}

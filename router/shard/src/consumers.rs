@@ -64,6 +64,10 @@ pub(crate) struct Consumer {
     pub buffered_bytes: u64,
     pub held: u64,
     pub batch_bytes_max: u64,
+    /// Its number among all consumers of the shard.
+    pub joined: u64,
+    /// It is among its group's open ones.
+    pub is_open: bool,
 }
 
 impl<V: Vfs> Shard<V> {
@@ -94,11 +98,12 @@ impl<V: Vfs> Shard<V> {
         let ack_deadline_ms = attach
             .ack_deadline_ms
             .unwrap_or(slot.queue.settings().ack_deadline_ms);
+        self.joined += 1;
         slot.members
             .entry(attach.group.clone())
             .or_default()
             .consumers
-            .push(attach.consumer);
+            .insert(self.joined, attach.consumer);
         if let Some(entry) = slot.queue.add_group(&attach.group, start, attach.options) {
             self.journal(id, &entry, now);
             // The only group of a queue may begin above what it holds.
@@ -115,6 +120,8 @@ impl<V: Vfs> Shard<V> {
             buffered_bytes: 0,
             held: 0,
             batch_bytes_max: attach.batch_bytes_max,
+            joined: self.joined,
+            is_open: false,
         };
         self.consumers.insert(attach.consumer, consumer);
         Ok(ack_deadline_ms)
@@ -151,7 +158,7 @@ impl<V: Vfs> Shard<V> {
     pub fn written(&mut self, consumer: ConsumerId, bytes: u64) {
         if let Some(state) = self.consumers.get_mut(&consumer) {
             state.buffered_bytes = state.buffered_bytes.saturating_sub(bytes);
-            self.ready.insert(state.slot);
+            self.line_up(consumer);
         }
     }
 
@@ -165,9 +172,16 @@ impl<V: Vfs> Shard<V> {
             ConsumerFrame::Credit { messages, bytes } => {
                 state.credit_messages = state.credit_messages.max(messages);
                 state.credit_bytes = state.credit_bytes.max(bytes);
-                self.ready.insert(id);
+                self.line_up(consumer);
             }
-            ConsumerFrame::Ack(ranges) => self.ack(now, consumer, id, &group, &ranges),
+            ConsumerFrame::Ack(ranges) => {
+                let asked = count(&ranges);
+                self.ack(now, consumer, id, &group, &ranges, asked);
+            }
+            ConsumerFrame::AckUpTo(last) => {
+                let all = [Range { first: 0, last }];
+                self.ack(now, consumer, id, &group, &all, 0);
+            }
             ConsumerFrame::Nack { delay_ms, ranges } => {
                 let due =
                     (delay_ms > 0).then(|| now.mono_ms.saturating_add(delay_ms.min(DELAY_MS_MAX)));
@@ -200,13 +214,19 @@ impl<V: Vfs> Shard<V> {
         }
     }
 
-    fn ack(&mut self, now: Now, consumer: ConsumerId, id: SlotId, group: &str, ranges: &[Range]) {
+    /// Acks what the consumer holds of `ranges`; of `asked` messages the rest is counted as stale.
+    fn ack(
+        &mut self,
+        now: Now,
+        consumer: ConsumerId,
+        id: SlotId,
+        group: &str,
+        ranges: &[Range],
+        asked: u64,
+    ) {
         let Some(slot) = self.slots.get_mut(&id) else {
             return;
         };
-        let asked: u64 = ranges
-            .iter()
-            .fold(0, |sum, r| sum.saturating_add(r.count()));
         let entry = slot.queue.ack(group, consumer, ranges);
         let done = match &entry {
             Some(Entry::Acked { ranges, .. }) => ranges.iter().map(|r| r.count()).sum(),
@@ -236,12 +256,9 @@ impl<V: Vfs> Shard<V> {
         let taken = named
             .map(|n| n.group.take(consumer, ranges))
             .unwrap_or_default();
-        let count = taken.iter().map(|t| t.range.count()).sum();
-        let asked: u64 = ranges
-            .iter()
-            .fold(0, |sum, r| sum.saturating_add(r.count()));
-        self.count_stale(asked.saturating_sub(count));
-        self.release(consumer, count);
+        let held = taken.iter().map(|t| t.range.count()).sum();
+        self.count_stale(count(ranges).saturating_sub(held));
+        self.release(consumer, held);
         taken
     }
 
@@ -253,8 +270,39 @@ impl<V: Vfs> Shard<V> {
     pub(crate) fn release(&mut self, consumer: ConsumerId, count: u64) {
         if let Some(state) = self.consumers.get_mut(&consumer) {
             state.held = state.held.saturating_sub(count);
-            self.ready.insert(state.slot);
+            self.line_up(consumer);
         }
+    }
+
+    /// Something made room at a consumer: it is in turn again, if it is not already.
+    pub(crate) fn line_up(&mut self, consumer: ConsumerId) {
+        let Some(state) = self.consumers.get_mut(&consumer) else {
+            return;
+        };
+        self.ready.insert(state.slot);
+        if std::mem::replace(&mut state.is_open, true) {
+            return;
+        }
+        let slot = self.slots.get_mut(&state.slot);
+        if let Some(members) = slot.and_then(|s| s.members.get_mut(&state.group)) {
+            members.open.push_back(consumer);
+        }
+    }
+
+    /// What the consumers of a queue, or of one group of it, held was taken from them all.
+    pub(crate) fn holds_nothing(&mut self, id: SlotId, group: Option<&str>) {
+        let is_its = |c: &Consumer| c.slot == id && group.is_none_or(|group| c.group == group);
+        let mut holders: Vec<ConsumerId> = self
+            .consumers
+            .iter_mut()
+            .filter(|(_, consumer)| is_its(consumer))
+            .map(|(holder, consumer)| {
+                consumer.held = 0;
+                *holder
+            })
+            .collect();
+        holders.sort_unstable();
+        holders.into_iter().for_each(|holder| self.line_up(holder));
     }
 
     /// A consumer is gone. What it holds is delivered to others; [`crate::Output::Detached`]
@@ -272,7 +320,10 @@ impl<V: Vfs> Shard<V> {
             return;
         };
         if let Some(members) = slot.members.get_mut(&state.group) {
-            members.consumers.retain(|c| *c != consumer);
+            members.consumers.remove(&state.joined);
+            if state.is_open {
+                members.open.retain(|c| *c != consumer);
+            }
             if members.consumers.is_empty() {
                 slot.members.remove(&state.group);
             }
@@ -289,7 +340,7 @@ impl<V: Vfs> Shard<V> {
             if let Some(named) = slot.queue.group_mut(&state.group) {
                 named
                     .group
-                    .put_back(taken.into_iter().map(before).collect(), None);
+                    .put_back(taken.into_iter().map(before).collect(), |_| None);
             }
             self.ready.insert(id);
             return self.set_timer(id);
@@ -348,18 +399,23 @@ impl<V: Vfs> Shard<V> {
         due: Option<u64>,
         why: &str,
     ) {
+        // Without a time of its own, each waits as its attempt says.
         if taken.is_empty() {
             return;
         }
         let Some(slot) = self.slots.get_mut(&id) else {
             return;
         };
-        let deliver_max = slot.queue.settings().deliver_max;
+        let settings = slot.queue.settings().clone();
+        let deliver_max = settings.deliver_max;
         let (again, spent) = slot.queue.split_spent(taken);
         if let Some(named) = slot.queue.group_mut(group)
             && !again.is_empty()
         {
-            let attempts = named.group.put_back(again, due);
+            let backoff = |attempt| Some(now.mono_ms.saturating_add(settings.backoff(attempt)?));
+            let attempts = named
+                .group
+                .put_back(again, |attempt| due.or_else(|| backoff(attempt)));
             let entry = Entry::Attempts {
                 id: named.id,
                 attempts,
@@ -395,4 +451,11 @@ impl<V: Vfs> Shard<V> {
             });
         }
     }
+}
+
+/// How many offsets ranges name: any number can be asked for, and none may overflow.
+fn count(ranges: &[Range]) -> u64 {
+    let sum =
+        |sum: u64, range: &Range| sum.saturating_add((range.last - range.first).saturating_add(1));
+    ranges.iter().fold(0, sum)
 }

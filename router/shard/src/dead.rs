@@ -205,7 +205,7 @@ impl<V: Vfs> Shard<V> {
             let due = Some(now.mono_ms + RETRY_MS);
             named
                 .group
-                .put_back(later.into_iter().map(before).collect(), due);
+                .put_back(later.into_iter().map(before).collect(), |_| due);
         }
         self.set_timer(id);
     }

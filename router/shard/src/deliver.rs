@@ -1,12 +1,14 @@
 //! Messages out of queues: to whoever has credit, in turn, from memory or from the log.
 
 use waypost_core::group::{Attempted, ConsumerId};
+use waypost_core::journal::GroupKind;
 use waypost_log::{ReadError, Vfs};
 use waypost_wire::Slab;
 use waypost_wire::data::{Deliver, Range};
 
+use crate::consumers::Consumer;
 use crate::slot::Chunk;
-use crate::{Now, Output, Shard, SlotId};
+use crate::{Now, Options, Output, Shard, SlotId};
 
 /// Bytes read from the log at once, for one group: as much as fits a few batches.
 const READ_BYTES: u64 = 256 << 10;
@@ -15,12 +17,59 @@ const DELIVER_MESSAGES_MAX: u64 = waypost_wire::BATCH_MESSAGES_MAX as u64;
 /// Bytes of one delivery at most, unless it is one message.
 const DELIVER_BYTES_MAX: u64 = waypost_wire::BATCH_BYTES_MAX as u64;
 
+/// Messages that a group may pass over before others have their turn: a few milliseconds.
+const PASSED_MAX: u64 = 16_384;
+
 /// How much a consumer takes now.
-struct Room {
-    messages: u64,
-    bytes: u64,
-    batch_bytes: u64,
-    deadline: u64,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub messages: u64,
+    /// Slab bytes of one delivery, unless it is one message.
+    pub bytes: usize,
+    pub deadline: u64,
+}
+
+/// What goes to a consumer in one frame.
+pub(crate) struct Picked<'a> {
+    /// When the node received them.
+    pub time_ms: u64,
+    /// In ascending order.
+    pub runs: &'a [Attempted],
+    /// As many records as there are offsets in `runs`.
+    pub slab: Slab,
+}
+
+/// What a group did in its turn without delivering.
+#[derive(Default)]
+struct Work {
+    passed: u64,
+}
+
+impl Work {
+    fn is_enough(&self) -> bool {
+        self.passed >= PASSED_MAX
+    }
+}
+
+impl Consumer {
+    /// What it takes now, if it takes anything.
+    pub fn room(&self, options: &Options, now: Now) -> Option<Room> {
+        let credit = self.credit_messages.saturating_sub(self.sent_messages);
+        let messages = credit.min(options.consumer_messages_max.saturating_sub(self.held));
+        let bytes = self.credit_bytes.saturating_sub(self.sent_bytes);
+        let is_full = self.buffered_bytes >= options.consumer_bytes_max;
+        if messages == 0 || bytes == 0 || is_full {
+            return None;
+        }
+        let bytes = bytes
+            .min(DELIVER_BYTES_MAX)
+            .min(self.batch_bytes_max.max(1));
+        Some(Room {
+            messages,
+            bytes: bytes as usize,
+            deadline: now.mono_ms.saturating_add(self.ack_deadline_ms),
+        })
+    }
 }
 
 impl<V: Vfs> Shard<V> {
@@ -35,87 +84,80 @@ impl<V: Vfs> Shard<V> {
     }
 
     fn deliver_group(&mut self, id: SlotId, group: &str, now: Now) {
+        let mut work = Work::default();
         loop {
             let Some((consumer, room)) = self.next_consumer(id, group, now) else {
                 return;
             };
-            let Some(slot) = self.slots.get(&id) else {
+            let Some(named) = self
+                .slots
+                .get(&id)
+                .and_then(|s| s.queue.groups().get(group))
+            else {
                 return;
             };
-            let Some(run) = slot
-                .queue
-                .next_run(group, room.messages.min(DELIVER_MESSAGES_MAX))
-            else {
-                if let Some(members) = self
-                    .slots
-                    .get_mut(&id)
-                    .and_then(|s| s.members.get_mut(group))
-                {
+            let is_choosy = !named.options.filters.is_empty();
+            let messages_max = match is_choosy {
+                true => DELIVER_MESSAGES_MAX,
+                false => room.messages.min(DELIVER_MESSAGES_MAX),
+            };
+            let Some(slot) = self.slots.get_mut(&id) else {
+                return;
+            };
+            let Some(run) = slot.queue.next_run(group, messages_max) else {
+                if let Some(members) = slot.members.get_mut(group) {
                     members.read_ahead = Vec::new();
                 }
                 return;
             };
             match self.chunk_at(id, group, run.range.first) {
                 Found::Chunk(chunk) => {
-                    if let Some(run) = self.sift(id, group, run, &chunk, now) {
-                        self.hand_over(id, group, consumer, &room, run, &chunk);
+                    let Some(run) = self.sift(id, group, run, &chunk, now) else {
+                        continue;
+                    };
+                    match is_choosy {
+                        true => {
+                            work.passed +=
+                                self.hand_over_chosen(now, id, group, consumer, &room, run, &chunk);
+                        }
+                        false => self.hand_over(id, group, consumer, &room, run, &chunk),
                     }
                 }
                 Found::Nothing { until } => {
-                    let last = run
-                        .range
-                        .last
-                        .min(until.saturating_sub(1))
-                        .max(run.range.first);
-                    self.skip(
-                        id,
-                        group,
-                        Attempted {
-                            range: Range { last, ..run.range },
-                            ..run
-                        },
-                    );
+                    let (first, last) = (run.range.first, run.range.last);
+                    let last = last.min(until.saturating_sub(1)).max(first);
+                    self.skip(id, group, Range { first, last });
                 }
                 // Told already; the group tries again when something else happens.
                 Found::Unreadable => return,
+            }
+            if work.is_enough() {
+                // The others come first; then it goes on.
+                self.ready.insert(id);
+                return;
             }
         }
     }
 
     /// The consumer whose turn it is among those that take something.
     fn next_consumer(&mut self, id: SlotId, group: &str, now: Now) -> Option<(ConsumerId, Room)> {
-        let members = self.slots.get_mut(&id)?.members.get_mut(group)?;
-        let count = members.consumers.len();
-        for step in 0..count {
-            let index = (members.turn + step) % count;
-            let consumer = members.consumers[index];
-            let Some(state) = self.consumers.get(&consumer) else {
+        let slot = self.slots.get_mut(&id)?;
+        let kind = slot.queue.groups().get(group)?.options.kind;
+        let members = slot.members.get_mut(group)?;
+        if kind == GroupKind::Exclusive {
+            let (_, active) = members.consumers.first_key_value()?;
+            let room = self.consumers.get(active)?.room(&self.options, now)?;
+            return Some((*active, room));
+        }
+        while let Some(consumer) = members.open.pop_front() {
+            let Some(state) = self.consumers.get_mut(&consumer) else {
                 continue;
             };
-            let messages = state
-                .credit_messages
-                .saturating_sub(state.sent_messages)
-                .min(
-                    self.options
-                        .consumer_messages_max
-                        .saturating_sub(state.held),
-                );
-            let bytes = state.credit_bytes.saturating_sub(state.sent_bytes);
-            let is_full = state.buffered_bytes >= self.options.consumer_bytes_max;
-            if messages == 0 || bytes == 0 || is_full {
-                continue;
+            if let Some(room) = state.room(&self.options, now) {
+                members.open.push_back(consumer);
+                return Some((consumer, room));
             }
-            members.turn = (index + 1) % count;
-            let deadline = now.mono_ms.saturating_add(state.ack_deadline_ms);
-            return Some((
-                consumer,
-                Room {
-                    batch_bytes: state.batch_bytes_max.max(1),
-                    messages,
-                    bytes,
-                    deadline,
-                },
-            ));
+            state.is_open = false;
         }
         None
     }
@@ -133,25 +175,48 @@ impl<V: Vfs> Shard<V> {
         let there = u64::from(chunk.slab.count() - skip).min(run.range.count()) as u32;
         let part = chunk.slab.slice(skip, there);
         // One message may pass the credit in bytes: otherwise a large one would never go.
-        let bytes_max = room.bytes.min(DELIVER_BYTES_MAX).min(room.batch_bytes) as usize;
-        let count = if part.bytes().len() <= bytes_max {
+        let count = if part.bytes().len() <= room.bytes {
             there
         } else {
-            part.fitting(0, bytes_max)
+            part.fitting(0, room.bytes)
         };
-        let slab = part.slice(0, count);
         let first = run.range.first;
+        let last = first + u64::from(count) - 1;
         let leased = Attempted {
-            range: Range {
-                first,
-                last: first + u64::from(count) - 1,
-            },
-            attempt: run.attempt,
+            range: Range { first, last },
+            ..run
         };
-        let detail = match run.attempt {
-            1 => Vec::new(),
-            attempt => (first..=leased.range.last)
-                .map(|offset| (offset, attempt))
+        let picked = Picked {
+            time_ms: chunk.time_ms,
+            runs: &[leased],
+            slab: part.slice(0, count),
+        };
+        self.send(id, group, consumer, room, picked);
+    }
+
+    /// Leases what was picked to a consumer, and sends it.
+    pub(crate) fn send(
+        &mut self,
+        id: SlotId,
+        group: &str,
+        consumer: ConsumerId,
+        room: &Room,
+        picked: Picked<'_>,
+    ) {
+        let Picked {
+            time_ms,
+            runs,
+            slab,
+        } = picked;
+        let Some(first) = runs.first() else {
+            return;
+        };
+        let is_plain = runs.len() == 1 && first.attempt == 1;
+        let detail = match is_plain {
+            true => Vec::new(),
+            false => runs
+                .iter()
+                .flat_map(|run| (run.range.first..=run.range.last).map(|at| (at, run.attempt)))
                 .collect(),
         };
         let Some(slot) = self.slots.get_mut(&id) else {
@@ -160,23 +225,26 @@ impl<V: Vfs> Shard<V> {
         let Some(named) = slot.queue.group_mut(group) else {
             return;
         };
-        named.group.lease(consumer, leased, room.deadline);
-        slot.delivered += u64::from(count);
-        self.counters.delivered += u64::from(count);
-        if run.attempt > 1 {
-            self.counters.redelivered += u64::from(count);
+        for run in runs {
+            named.group.lease(consumer, *run, room.deadline);
+            if run.attempt > 1 {
+                self.counters.redelivered += run.range.count();
+            }
         }
+        let count = u64::from(slab.count());
+        slot.delivered += count;
+        self.counters.delivered += count;
         let bytes = slab.bytes().len() as u64;
         self.counters.delivered_bytes += bytes;
         if let Some(state) = self.consumers.get_mut(&consumer) {
-            state.sent_messages += u64::from(count);
+            state.sent_messages += count;
             state.sent_bytes += bytes;
             state.buffered_bytes += bytes;
-            state.held += u64::from(count);
+            state.held += count;
         }
         let deliver = Deliver {
-            first_offset: first,
-            receive_time_ms: chunk.time_ms,
+            first_offset: first.range.first,
+            receive_time_ms: time_ms,
             detail,
             slab,
         };
@@ -184,13 +252,13 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// Passes over offsets that the queue has no message for.
-    fn skip(&mut self, id: SlotId, group: &str, run: Attempted) {
+    fn skip(&mut self, id: SlotId, group: &str, range: Range) {
         if let Some(named) = self
             .slots
             .get_mut(&id)
             .and_then(|s| s.queue.group_mut(group))
         {
-            named.group.skip(run);
+            named.group.skip(range);
             self.moved.insert(id);
         }
     }

@@ -20,6 +20,7 @@ mod intake;
 mod manage;
 mod open;
 mod publish;
+mod select;
 mod settings;
 mod slot;
 mod tail;
@@ -168,6 +169,8 @@ pub struct Shard<V: Vfs> {
     names: HashMap<Arc<str>, SlotId>,
     next_slot: SlotId,
     consumers: HashMap<ConsumerId, Consumer>,
+    /// How many consumers ever joined.
+    joined: u64,
     /// Queues that may have something to deliver.
     ready: BTreeSet<SlotId>,
     /// Queues whose groups moved since the last commit.
@@ -225,8 +228,12 @@ impl<V: Vfs> Shard<V> {
             || self.acks_due.is_some_and(|due| due <= now.mono_ms)
     }
 
-    /// When [`Shard::on_time`] or a commit has something to do next, on the monotonic clock.
+    /// When [`Shard::on_time`], [`Shard::deliver`] or a commit has something to do next, on the
+    /// monotonic clock; 0 is at once.
     pub fn next_timeout(&self) -> Option<u64> {
+        if !self.ready.is_empty() {
+            return Some(0);
+        }
         let timer = self.timers.first().map(|(at, _)| *at);
         timer.into_iter().chain(self.acks_due).min()
     }
@@ -297,6 +304,7 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// Delivers what may be delivered now without a sync: after credit, a nack, a new consumer.
+    /// What takes long is done in steps; [`Shard::next_timeout`] says when there is more.
     pub fn deliver(&mut self, now: Now) {
         self.clock.observe(now.mono_ms, now.wall_ms);
         for id in std::mem::take(&mut self.ready) {

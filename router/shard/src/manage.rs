@@ -224,9 +224,7 @@ impl<V: Vfs> Shard<V> {
             return Ok(0);
         };
         let (entry, gone) = slot.queue.purge();
-        // Nobody holds anything of it any more.
-        let holders = self.consumers.values_mut().filter(|c| c.slot == id);
-        holders.for_each(|consumer| consumer.held = 0);
+        self.holds_nothing(id, None);
         self.ready.insert(id);
         self.journal(id, &entry, now);
         if let Some(slot) = self.slots.get_mut(&id) {

@@ -36,6 +36,7 @@ impl<V: Vfs> Shard<V> {
             names: HashMap::new(),
             next_slot: 1,
             consumers: HashMap::new(),
+            joined: 0,
             ready: BTreeSet::new(),
             moved: BTreeSet::new(),
             behind: BTreeSet::new(),

@@ -1,6 +1,6 @@
 //! A queue with everything that belongs to it in this shard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use waypost_core::age::Received;
@@ -30,9 +30,11 @@ impl Chunk {
 /// The consumers of a group, and where its next delivery begins.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
-    pub consumers: Vec<ConsumerId>,
-    /// Whose turn it is.
-    pub turn: usize,
+    /// In the order in which they came, by number.
+    pub consumers: BTreeMap<u64, ConsumerId>,
+    /// Those that may have room, in turn: whoever finds none takes them out, and whatever makes
+    /// room puts them back. So a turn costs the same however many consumers there are.
+    pub open: VecDeque<ConsumerId>,
     /// Read from the log for this group and not delivered yet.
     pub read_ahead: Vec<Chunk>,
 }

@@ -13,6 +13,7 @@
 //! NACK    := delay ms, range count, range*
 //! REJECT  := reason length, reason, range count, range*
 //! EXTEND  := ms from now, range count, range*
+//! ACK_UP_TO := last offset                          all that the consumer holds up to it
 //! LIVE    := receive time ms, count, slab
 //! LOST    := count
 //! ```
@@ -355,6 +356,8 @@ pub enum ConsumerFrame {
     },
     /// Done with these.
     Ack(Vec<Range>),
+    /// Done with all that the consumer holds up to this offset, itself included.
+    AckUpTo(u64),
     /// Deliver these again, after the delay.
     Nack {
         /// How long to wait, in ms.
@@ -392,6 +395,10 @@ impl ConsumerFrame {
                 put_ranges(&mut payload, ranges);
                 FrameType::Ack
             }
+            ConsumerFrame::AckUpTo(last) => {
+                varint::put(&mut payload, *last);
+                FrameType::AckUpTo
+            }
             ConsumerFrame::Nack { delay_ms, ranges } => {
                 varint::put(&mut payload, *delay_ms);
                 put_ranges(&mut payload, ranges);
@@ -421,6 +428,7 @@ impl ConsumerFrame {
                 bytes: reader.varint().ok_or_else(cut)?,
             },
             FrameType::Ack => ConsumerFrame::Ack(ranges(frame, &mut reader)?),
+            FrameType::AckUpTo => ConsumerFrame::AckUpTo(reader.varint().ok_or_else(cut)?),
             FrameType::Nack => ConsumerFrame::Nack {
                 delay_ms: reader.varint().ok_or_else(cut)?,
                 ranges: ranges(frame, &mut reader)?,
@@ -433,7 +441,7 @@ impl ConsumerFrame {
                 ms: reader.varint().ok_or_else(cut)?,
                 ranges: ranges(frame, &mut reader)?,
             },
-            _ => return Err(frame.unexpected("CREDIT, ACK, NACK, REJECT or EXTEND")),
+            _ => return Err(frame.unexpected("CREDIT, ACK, ACK_UP_TO, NACK, REJECT or EXTEND")),
         };
         end(frame, &reader)?;
         Ok(parsed)

@@ -87,6 +87,7 @@ fn golden_confirms_and_acks() {
             ConsumerFrame::Ack(vec![Range { first: 3, last: 5 }, Range::one(9)]),
             "1405020302 0300",
         ),
+        (ConsumerFrame::AckUpTo(66), "1c024042"),
         (
             ConsumerFrame::Nack {
                 delay_ms: 50,

@@ -4,7 +4,7 @@
 //! The body must have been parsed once ([`crate::RecordRef`]); of one that was not, a look gives
 //! what it finds before the first byte that makes no sense, and never panics.
 
-use crate::record::{KEY, NOT_BEFORE, PREFIX_BYTES, PRIORITY, TIME_TO_LIVE};
+use crate::record::{KEY, NOT_BEFORE, PREFIX_BYTES, PRIORITY, TIME_TO_LIVE, TOPIC};
 use crate::varint::{self, Reader};
 
 /// When a message may be delivered, and until when, in ms after the node received it.
@@ -43,6 +43,12 @@ pub fn timing(body: &[u8]) -> Timing {
 pub fn priority(body: &[u8]) -> u8 {
     let value = Fields::new(body).find(PRIORITY).and_then(number);
     value.map_or(0, |level| level.min(7) as u8)
+}
+
+/// The topic of a body.
+#[inline]
+pub fn topic(body: &[u8]) -> Option<&str> {
+    std::str::from_utf8(Fields::new(body).find(TOPIC)?).ok()
 }
 
 /// The key of a body.

@@ -45,7 +45,7 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 64;
 /// The most headers of one message.
 pub const HEADERS_MAX: usize = 64;
 
-const TOPIC: u64 = 1;
+pub(crate) const TOPIC: u64 = 1;
 const NAMESPACE: u64 = 2;
 pub(crate) const KEY: u64 = 3;
 const CONTENT_TYPE: u64 = 4;

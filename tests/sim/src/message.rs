@@ -15,12 +15,25 @@ pub struct Tag {
 }
 
 const TAG_BYTES: usize = 12;
-const TOPIC: &str = "sim/t";
+const TOPICS: [&str; 3] = ["sim/a", "sim/b", "sim/c"];
 
 impl Tag {
     /// Its body: 12 bytes of tag, and filler whose length follows from the tag too.
     pub fn body(self) -> Bytes {
-        Message::new(TOPIC, self.payload()).to_body()
+        let mut message = Message::new(self.topic(), self.payload());
+        message.key = self.key();
+        message.to_body()
+    }
+
+    /// Its topic: one of three.
+    pub fn topic(self) -> &'static str {
+        TOPICS[(self.sequence % 3) as usize]
+    }
+
+    /// Its key: one of four, or none.
+    pub fn key(self) -> Option<Bytes> {
+        let number = (self.sequence / 3 + u64::from(self.publisher)) % 5;
+        (number > 0).then(|| Bytes::from(format!("k{number}")))
     }
 
     fn payload(self) -> Vec<u8> {

@@ -7,6 +7,7 @@ pub mod append_order;
 pub mod atomic_sets;
 pub mod attempts;
 pub mod dead_letters;
+pub mod group_order;
 pub mod memory_bounded;
 pub mod nothing_foreign;
 pub mod nothing_lost;

@@ -3,6 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use waypost_core::journal::GroupOptions;
+
+use crate::model::Content;
+
 /// How a message ended for a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -82,6 +86,8 @@ impl Progress {
 pub struct GroupModel {
     /// The first offset that it gets.
     pub start: u64,
+    /// How it was made.
+    pub options: GroupOptions,
     /// Whether its making is synced.
     pub is_synced: bool,
     /// Messages that were delivered at least once.
@@ -90,11 +96,21 @@ pub struct GroupModel {
 
 impl GroupModel {
     /// A group that was just made.
-    pub fn new(start: u64) -> GroupModel {
+    pub fn new(start: u64, options: GroupOptions) -> GroupModel {
         GroupModel {
             start,
+            options,
             is_synced: false,
             progress: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it gets a message, as far as is known.
+    pub fn takes(&self, content: &Content) -> bool {
+        let filters = &self.options.filters;
+        match content.tag() {
+            Some(tag) if !filters.is_empty() => filters.iter().any(|f| f.matches(tag.topic())),
+            _ => true,
         }
     }
 
@@ -143,8 +159,15 @@ impl GroupModel {
             .collect()
     }
 
-    /// An attempt failed. Says whether it was the last.
-    pub fn fail(&mut self, consumer: u64, offset: u64, due: Option<u64>, deliver_max: u32) -> bool {
+    /// An attempt failed; a third one comes at `third_due`, unless `due` says otherwise. Says
+    /// whether it was the last.
+    pub fn fail(
+        &mut self,
+        consumer: u64,
+        offset: u64,
+        (due, third_due): (Option<u64>, u64),
+        deliver_max: u32,
+    ) -> bool {
         let Some(progress) = self.held(consumer, offset) else {
             return false;
         };
@@ -155,8 +178,17 @@ impl GroupModel {
         progress.flight = None;
         progress.attempt += 1;
         progress.attempt_min = progress.attempt;
-        progress.due = due;
+        let is_third = progress.attempt > 2;
+        progress.due = due.or(is_third.then_some(third_due));
         false
+    }
+
+    /// A consumer took its leave: what it held comes again at the same attempt.
+    pub fn give_back(&mut self, consumer: u64) {
+        let is_its = |p: &&mut Progress| p.flight.is_some_and(|f| f.consumer == consumer);
+        for progress in self.progress.values_mut().filter(is_its) {
+            progress.flight = None;
+        }
     }
 
     /// Nobody holds or waits for what lies below.

@@ -48,6 +48,8 @@ pub struct QueueModel {
     pub is_durable: bool,
     /// Attempts before a message is a dead letter.
     pub deliver_max: u32,
+    /// How long a third attempt waits, in ms.
+    pub backoff_ms: u64,
     /// Whether it holds the dead letters.
     pub is_dead_letters: bool,
     /// Its removal was asked for and not synced.
@@ -73,6 +75,7 @@ impl QueueModel {
             name: name.to_owned(),
             is_durable,
             deliver_max,
+            backoff_ms: 0,
             is_dead_letters: name == waypost_core::DEAD_LETTER,
             is_leaving: false,
             entries: BTreeMap::new(),
@@ -146,8 +149,11 @@ impl QueueModel {
     /// Whether every group is done with an offset, as far as was said. Without groups, nothing is
     /// done but what was purged.
     pub fn is_done_with(&self, offset: u64) -> bool {
+        let content = self.entries.get(&offset).map(|e| &e.content);
         let is_done = |group: &GroupModel| {
-            offset < group.start || group.progress.get(&offset).is_some_and(|p| p.end.is_some())
+            offset < group.start
+                || content.is_some_and(|content| !group.takes(content))
+                || group.progress.get(&offset).is_some_and(|p| p.end.is_some())
         };
         offset < self.purged_below || (!self.groups.is_empty() && self.groups.values().all(is_done))
     }

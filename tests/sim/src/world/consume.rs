@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use waypost_core::journal::GroupOptions;
+use waypost_core::journal::{GroupKind, GroupOptions};
 use waypost_shard::{Attach, Start};
+use waypost_wire::Filter;
 use waypost_wire::data::{ConsumerFrame, Range};
 
 use crate::invariants::Violation;
@@ -11,17 +12,42 @@ use crate::model::{GroupModel, Life};
 use crate::world::{Consumer, World};
 
 const CONSUMERS_MAX: usize = 8;
-const GROUPS: [&str; 3] = ["g1", "g2", "g3"];
+/// Groups of which a run has some; the names say how they are made.
+pub(crate) const GROUPS: [&str; 5] = ["s1", "s2", "s-a", "x1", "x-ab"];
+
+/// How a group of this name is made.
+fn options_of(group: &str) -> GroupOptions {
+    let kind = match group.as_bytes().first() {
+        Some(b'x') => GroupKind::Exclusive,
+        Some(b'k') => GroupKind::Key,
+        _ => GroupKind::Shared,
+    };
+    let topics = group.split_once('-').map_or("", |(_, topics)| topics);
+    let filter = |topic: char| Filter::new(format!("sim/{topic}")).ok();
+    GroupOptions {
+        kind,
+        filters: topics.chars().filter_map(filter).collect(),
+    }
+}
 
 impl World {
     pub(crate) fn attach(&mut self) -> Result<(), Violation> {
         let names = self.model.names();
-        let (Some(name), Some(group)) = (
+        let groups = self.groups.clone();
+        let (Some(mut name), Some(mut group)) = (
             self.dice.pick(&names).cloned(),
-            self.dice.pick(&GROUPS).copied(),
+            self.dice.pick(&groups).map(|g| (*g).to_owned()),
         ) else {
             return Ok(());
         };
+        // Half of them join others.
+        let ids: Vec<u64> = self.consumers.keys().copied().collect();
+        if self.dice.once_in(2)
+            && let Some(other) = self.dice.pick(&ids).and_then(|id| self.consumers.get(id))
+            && let Some(queue) = self.model.queues.get(&other.life)
+        {
+            (name, group) = (queue.name.clone(), other.group.clone());
+        }
         if self.consumers.len() >= CONSUMERS_MAX {
             return Ok(());
         }
@@ -31,7 +57,7 @@ impl World {
             _ => Start::Beginning,
         };
         let deadline = self.dice.once_in(2).then(|| self.dice.between(100, 4000));
-        self.attach_to(&name, group, start, deadline).map(|_| ())
+        self.attach_to(&name, &group, start, deadline).map(|_| ())
     }
 
     /// Attaches a consumer; its id, unless the queue is not there.
@@ -53,7 +79,7 @@ impl World {
             queue: name.into(),
             group: group.to_owned(),
             start,
-            options: GroupOptions::default(),
+            options: options_of(group),
             ack_deadline_ms,
             batch_bytes_max: 1 << 20,
         };
@@ -72,7 +98,7 @@ impl World {
             queue
                 .groups
                 .entry(group.to_owned())
-                .or_insert_with(|| GroupModel::new(floor));
+                .or_insert_with(|| GroupModel::new(floor, options_of(group)));
         }
         let state = Consumer {
             life,
@@ -92,9 +118,26 @@ impl World {
     pub(crate) fn detach(&mut self) -> Result<(), Violation> {
         let ids: Vec<u64> = self.consumers.keys().copied().collect();
         match self.dice.pick(&ids).copied() {
+            Some(consumer) if self.dice.once_in(3) => self.leave(consumer),
             Some(consumer) => self.detach_one(consumer),
             None => Ok(()),
         }
+    }
+
+    /// A consumer takes its leave: what it held keeps its attempt.
+    fn leave(&mut self, consumer: u64) -> Result<(), Violation> {
+        let Some(state) = self.consumers.remove(&consumer) else {
+            return Ok(());
+        };
+        self.trace
+            .line(format!("consumer {consumer} takes its leave"));
+        let queue = self.model.queues.get_mut(&state.life);
+        if let Some(model) = queue.and_then(|q| q.groups.get_mut(&state.group)) {
+            model.give_back(consumer);
+        }
+        let now = self.now();
+        self.shard.detach(now, consumer, true);
+        Ok(())
     }
 
     pub(crate) fn detach_one(&mut self, consumer: u64) -> Result<(), Violation> {
@@ -130,7 +173,8 @@ impl World {
         match self.dice.below(20) {
             0..=3 => self.give_credit(consumer),
             4..=5 => self.written(consumer),
-            6..=15 if !is_bad => self.ack(consumer),
+            6..=14 if !is_bad => self.ack(consumer),
+            15 if !is_bad => self.ack_up_to(consumer),
             6 => self.ack(consumer),
             16 | 7 => self.nack(consumer),
             17 => self.reject(consumer),
@@ -202,6 +246,27 @@ impl World {
             return Ok(());
         };
         self.ack_offsets(consumer, life, &group, &offsets)
+    }
+
+    /// Acks all that it holds up to some offset, which it may hold or not.
+    fn ack_up_to(&mut self, consumer: u64) -> Result<(), Violation> {
+        let Some(state) = self.consumers.get(&consumer) else {
+            return Ok(());
+        };
+        let (life, group) = (state.life, state.group.clone());
+        let held = self.held(life, &group, consumer);
+        let last = match self.dice.pick(&held) {
+            Some(offset) => offset + self.dice.below(2),
+            None => self.dice.below(400),
+        };
+        self.trace.line(format!("ack {consumer} up to {last}"));
+        let queue = self.model.queues.get_mut(&life);
+        if let Some(model) = queue.and_then(|q| q.groups.get_mut(&group)) {
+            let below = held.iter().filter(|offset| **offset <= last);
+            below.for_each(|offset| model.ack(consumer, *offset));
+        }
+        self.say(consumer, ConsumerFrame::AckUpTo(last));
+        Ok(())
     }
 
     pub(crate) fn ack_offsets(

@@ -21,6 +21,14 @@ const QUEUES: [(&str, bool); 5] = [
 ];
 const DELIVER_MAX: u32 = 3;
 
+/// How long the third attempt waits in the queue of this name, in ms.
+fn backoff_ms(name: &str) -> u64 {
+    match name {
+        "b" | "m" => 300,
+        _ => 0,
+    }
+}
+
 impl World {
     /// Makes the queues that the run begins with, or that a restart took away.
     pub(crate) fn restore_queues(&mut self) -> Result<(), Violation> {
@@ -66,9 +74,11 @@ impl World {
             messages_max: Some(2000),
             ack_deadline_ms: 2000,
             deliver_max: DELIVER_MAX,
+            backoff_ms: backoff_ms(name),
             ..Settings::default()
         };
-        let model = QueueModel::new(name, is_durable, DELIVER_MAX);
+        let mut model = QueueModel::new(name, is_durable, DELIVER_MAX);
+        model.backoff_ms = backoff_ms(name);
         self.trace.line(format!("create '{name}' {life:x}"));
         match self.shard.ensure_queue(name, settings, incarnation, "node") {
             Ok(()) => {
@@ -177,6 +187,7 @@ impl World {
             return;
         };
         let deliver_max = queue.deliver_max;
+        let due = (due, self.now_ms + queue.backoff_ms);
         let is_spent = queue
             .groups
             .get_mut(group)

@@ -108,6 +108,8 @@ pub struct World {
     pub(crate) consumers: BTreeMap<u64, Consumer>,
     pub(crate) next_consumer: u64,
     pub(crate) next_ticket: u64,
+    /// Groups that this run has.
+    pub(crate) groups: Vec<&'static str>,
     /// The next sequence of each publisher.
     pub(crate) publishers: [u64; 4],
     pub(crate) now_ms: u64,
@@ -167,6 +169,8 @@ impl World {
         let mut trace = Trace::keeping(plan.trace_lines);
         let mut tally = Tally::default();
         let (disk, opened) = restart::open(disk, &mut dice, &mut trace, &mut tally, Faults::None)?;
+        let groups = (0..3).filter_map(|_| dice.pick(&consume::GROUPS).copied());
+        let groups = groups.collect();
         let mut world = World {
             plan,
             dice,
@@ -178,6 +182,7 @@ impl World {
             consumers: BTreeMap::new(),
             next_consumer: 1,
             next_ticket: 1,
+            groups,
             publishers: [0; 4],
             now_ms: 1000,
             dead_next: 0,

@@ -8,8 +8,9 @@ use waypost_shard::{Accepted, Output};
 use waypost_wire::data::{Deliver, Level};
 
 use crate::invariants::{
-    Violation, accepted_once, acked_stays_acked, attempts, dead_letters, memory_bounded,
-    nothing_foreign, one_holder, progress, quiet_recovery, space_returns, synced_first,
+    Violation, accepted_once, acked_stays_acked, attempts, dead_letters, group_order,
+    memory_bounded, nothing_foreign, one_holder, progress, quiet_recovery, space_returns,
+    synced_first,
 };
 use crate::message::{DeadLetter, Identity, Place, identify};
 use crate::model::{Content, Life};
@@ -181,7 +182,17 @@ impl World {
         let known = model.progress.get(&offset).copied().unwrap_or_default();
         acked_stays_acked::check(&known, offset)?;
         one_holder::check(&known, offset, consumer, self.now_ms)?;
+        group_order::check(queue, model, offset, consumer, self.active(life, group))?;
         attempts::check(&known, offset, attempt, queue.deliver_max, self.now_ms)
+    }
+
+    /// The consumer of a group that came first.
+    fn active(&self, life: Life, group: &str) -> Option<u64> {
+        let mut of_group = self
+            .consumers
+            .iter()
+            .filter(|(_, c)| c.life == life && c.group == group);
+        of_group.next().map(|(consumer, _)| *consumer)
     }
 
     /// Notes how many dead letters were appended since the last look.

@@ -257,7 +257,7 @@ impl World {
         queue.entries.split_off(&view.next_offset);
         queue.groups.clear();
         for group in &view.groups {
-            let model = GroupModel::new(group.acked_below);
+            let model = GroupModel::new(group.acked_below, group.options.clone());
             queue.groups.insert(group.name.clone(), model);
         }
     }
