@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use waypost_wire::data::{ConsumerFrame, Deliver, Range};
 
 use super::Batch;
+use super::held::Held;
 use crate::error::Error;
 
 /// Which opening of the consumer's stream a delivery belongs to. What is said of an older one's
@@ -42,8 +43,7 @@ pub(crate) struct Inbox {
     delivered: (u64, u64),
     taken: (u64, u64),
     granted: (u64, u64),
-    /// Messages delivered on this stream of which nothing final was said.
-    held: u64,
+    held: Held,
     words: Vec<ConsumerFrame>,
     stats: ConsumerStats,
     /// No more credit: the stream is finished once the application has settled what it holds.
@@ -74,7 +74,7 @@ impl Inbox {
         self.ready.clear();
         self.words.clear();
         (self.delivered, self.taken, self.granted) = ((0, 0), (0, 0), (0, 0));
-        self.held = 0;
+        self.held.clear();
         self.draining = false;
     }
 
@@ -90,7 +90,9 @@ impl Inbox {
         }
         self.delivered = (messages + count, bytes + deliver.slab.bytes().len() as u64);
         self.stats.delivered += count;
-        self.held += count;
+        super::ranges(&deliver)
+            .into_iter()
+            .for_each(|range| self.held.put(range));
         if count > 0 && !self.closing {
             self.ready
                 .push_back(Batch::new(SessionId(self.session), deliver));
@@ -122,24 +124,35 @@ impl Inbox {
         if let Some(error) = &self.ended {
             return Err(error.clone());
         }
-        let (ranges, last) = match &word {
-            ConsumerFrame::Ack(ranges) => (ranges, true),
-            ConsumerFrame::Nack { ranges, .. } | ConsumerFrame::Reject { ranges, .. } => {
-                (ranges, true)
+        let up_to;
+        let (ranges, is_final) = match &word {
+            ConsumerFrame::Ack(ranges)
+            | ConsumerFrame::Nack { ranges, .. }
+            | ConsumerFrame::Reject { ranges, .. } => (&ranges[..], true),
+            ConsumerFrame::AckUpTo(last) => {
+                let last = *last;
+                up_to = [Range { first: 0, last }];
+                (&up_to[..], true)
             }
-            ConsumerFrame::Extend { ranges, .. } => (ranges, false),
+            ConsumerFrame::Extend { ranges, .. } => (&ranges[..], false),
             ConsumerFrame::Credit { .. } => return Ok(false),
         };
-        let count: u64 = ranges.iter().map(Range::count).sum();
         if session.0 != self.session {
-            self.stats.stale += count;
+            // How many an ack up to an offset meant is not known any more.
+            if !matches!(word, ConsumerFrame::AckUpTo(_)) {
+                self.stats.stale += ranges.iter().map(Range::count).sum::<u64>();
+            }
             return Ok(false);
         }
-        if last {
-            self.held = self.held.saturating_sub(count);
-        }
-        if matches!(word, ConsumerFrame::Ack(_)) {
-            self.stats.acked += count;
+        if is_final {
+            let taken: u64 = ranges.iter().map(|range| self.held.take(*range)).sum();
+            match &word {
+                ConsumerFrame::Ack(ranges) => {
+                    self.stats.acked += ranges.iter().map(Range::count).sum::<u64>();
+                }
+                ConsumerFrame::AckUpTo(_) => self.stats.acked += taken,
+                _ => {}
+            }
         }
         match (self.words.last_mut(), word) {
             (Some(ConsumerFrame::Ack(all)), ConsumerFrame::Ack(more)) => all.extend(more),
@@ -156,7 +169,7 @@ impl Inbox {
                 | ConsumerFrame::Nack { ranges, .. }
                 | ConsumerFrame::Reject { ranges, .. }
                 | ConsumerFrame::Extend { ranges, .. } => merge(ranges),
-                ConsumerFrame::Credit { .. } => {}
+                ConsumerFrame::AckUpTo(_) | ConsumerFrame::Credit { .. } => {}
             }
             word.put(out);
         }
@@ -169,7 +182,7 @@ impl Inbox {
             }
             .put(out);
         }
-        self.closing || (self.draining && self.held == 0)
+        self.closing || (self.draining && self.held.count() == 0)
     }
 }
 

@@ -91,3 +91,19 @@ fn ranges_of_a_batch_follow_its_detail() {
     let attempts: Vec<_> = batch.iter().map(|d| (d.offset, d.attempt)).collect();
     assert_eq!(attempts, [(5, 1), (6, 2), (9, 1)]);
 }
+
+#[test]
+fn an_ack_up_to_an_offset_is_done_with_what_lies_below() {
+    let mut inbox = opened(100, 10_000);
+    inbox.deliver(deliver(10, 5)).unwrap();
+    inbox.deliver(deliver(3, 2)).unwrap();
+    let session = inbox.take().unwrap().session();
+    assert!(inbox.say(session, ConsumerFrame::AckUpTo(11)).unwrap());
+    assert_eq!((inbox.held.count(), inbox.stats().acked), (3, 4));
+    inbox.deliver(deliver(14, 2)).unwrap();
+    assert_eq!(inbox.held.count(), 4);
+    inbox.draining = true;
+    assert!(!inbox.put(&mut BytesMut::new()));
+    inbox.say(session, ConsumerFrame::AckUpTo(15)).unwrap();
+    assert!(inbox.put(&mut BytesMut::new()));
+}

@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::error::Error;
 
 mod driver;
+mod held;
 mod inbox;
 
 pub use inbox::{ConsumerStats, SessionId};
@@ -151,6 +152,11 @@ impl Consumer {
         self.say(session, ConsumerFrame::Ack(ranges))
     }
 
+    /// Everything delivered up to this offset, itself included, is done.
+    pub fn ack_up_to(&self, session: SessionId, offset: u64) -> Result<(), Error> {
+        self.say(session, ConsumerFrame::AckUpTo(offset))
+    }
+
     /// Deliver these again, after a delay.
     pub fn nack(
         &self,
@@ -263,22 +269,7 @@ impl Batch {
 
     /// The offsets as ranges, ascending.
     pub fn ranges(&self) -> Vec<Range> {
-        let first = self.deliver.first_offset;
-        if self.is_empty() {
-            return Vec::new();
-        }
-        if self.deliver.detail.is_empty() {
-            let last = first + u64::from(self.len()) - 1;
-            return vec![Range { first, last }];
-        }
-        let mut ranges: Vec<Range> = Vec::new();
-        for (offset, _) in &self.deliver.detail {
-            match ranges.last_mut() {
-                Some(range) if range.last + 1 == *offset => range.last = *offset,
-                _ => ranges.push(Range::one(*offset)),
-            }
-        }
-        ranges
+        ranges(&self.deliver)
     }
 
     /// The deliveries in order.
@@ -293,6 +284,26 @@ impl Batch {
             }
         })
     }
+}
+
+/// The offsets of a delivery as ranges, ascending.
+fn ranges(deliver: &Deliver) -> Vec<Range> {
+    let (first, count) = (deliver.first_offset, u64::from(deliver.slab.count()));
+    if count == 0 {
+        return Vec::new();
+    }
+    if deliver.detail.is_empty() {
+        let last = first + count - 1;
+        return vec![Range { first, last }];
+    }
+    let mut ranges: Vec<Range> = Vec::new();
+    for (offset, _) in &deliver.detail {
+        match ranges.last_mut() {
+            Some(range) if range.last + 1 == *offset => range.last = *offset,
+            _ => ranges.push(Range::one(*offset)),
+        }
+    }
+    ranges
 }
 
 /// One message of a batch, still in its bytes.
