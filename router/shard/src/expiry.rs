@@ -8,6 +8,7 @@
 
 use waypost_core::group::{Attempted, ConsumerId};
 use waypost_core::journal::Entry;
+use waypost_core::lastvalue::LastValues;
 use waypost_core::queue::Retain;
 use waypost_core::ranges::RangeSet;
 use waypost_core::settings::Expired;
@@ -66,10 +67,14 @@ impl Head {
 }
 
 impl Slot {
-    /// Whether something of this queue can become too old.
+    /// Whether something of this queue can become too old, or is to be found.
     fn can_age(&self) -> bool {
         let settings = self.queue.settings();
-        settings.ttl_ms.is_some() || settings.age_max_ms.is_some() || self.queue.is_timed()
+        let has_unseen = |values: &LastValues| values.unseen().is_some();
+        settings.ttl_ms.is_some()
+            || settings.age_max_ms.is_some()
+            || self.queue.is_timed()
+            || self.last_values.as_ref().is_some_and(has_unseen)
     }
 
     /// Something was appended, of which the first expires after `ttl_ms`.
@@ -114,8 +119,14 @@ impl<V: Vfs> Shard<V> {
             self.drop_messages(id, &head.unneeded, now);
         }
         self.know_attempts(id, &mut head.expired);
-        if !self.expire_all(id, "", head.expired, now).is_empty() {
+        if !self
+            .expire_all(id, "", std::mem::take(&mut head.expired), now)
+            .is_empty()
+        {
             head.next = Some(signed(now.mono_ms + RETRY_MS));
+        }
+        if let Some(wait) = self.find_keys(id, now) {
+            head.again_at(signed(now.mono_ms + wait));
         }
         // Never at once: others have their turn between two steps.
         let next = head.next.map(|at| (at.max(0) as u64).max(now.mono_ms + 1));

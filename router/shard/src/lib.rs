@@ -17,6 +17,7 @@ mod dead;
 mod deliver;
 mod expiry;
 mod intake;
+mod lastvalue;
 mod manage;
 mod open;
 mod publish;
@@ -157,6 +158,8 @@ pub struct Counters {
     pub expired: u64,
     /// Messages that were older than their queue keeps them.
     pub aged: u64,
+    /// Messages that a newer one of their key replaced.
+    pub replaced: u64,
     /// Acks and the like for messages that the consumer did not hold.
     pub stale: u64,
 }

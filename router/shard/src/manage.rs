@@ -10,7 +10,7 @@ use waypost_wire::Code;
 
 use crate::deliver::Found;
 use crate::settings::encode_settings;
-use crate::slot::Slot;
+use crate::slot::{Slot, last_values};
 use crate::{Now, Shard};
 
 /// Why a queue could not be made, found or changed.
@@ -186,6 +186,9 @@ impl<V: Vfs> Shard<V> {
                 .update_settings(incarnation, name, &encode_settings(&settings))?;
         }
         slot.queue.set_settings(settings);
+        if slot.queue.settings().last_value != slot.last_values.is_some() {
+            slot.last_values = last_values(&slot.queue);
+        }
         self.sweep_soon(id);
         Ok(())
     }

@@ -11,6 +11,7 @@ use waypost_log::{AppendError, Messages, Vfs};
 use waypost_wire::data::Level;
 use waypost_wire::{Code, Slab};
 
+use crate::lastvalue::Replaced;
 use crate::slot::Slot;
 use crate::timed;
 use crate::{Accepted, Now, Output, Shard, SlotId, Ticket};
@@ -256,8 +257,10 @@ impl<V: Vfs> Shard<V> {
             let look = |part: &Part| part.is_timed.then(|| timed::look(&part.slab)).flatten();
             ttls.extend(parts.iter().map(look));
         }
-        if let Err(error) = self.write_all(now, parts, ids, entries, &ttls) {
+        let mut replaced = Replaced::default();
+        if let Err(error) = self.write_all(now, parts, ids, entries, &ttls, &mut replaced) {
             self.log.rollback(mark);
+            self.not_replaced(replaced);
             // A set that does not fit an empty group never will.
             let never = matches!(error, AppendError::GroupFull { .. }) && was_empty;
             return Err(match error.is_retryable() && !never {
@@ -280,6 +283,7 @@ impl<V: Vfs> Shard<V> {
                 self.appended.insert(*id);
             }
         }
+        self.replaced(replaced);
         self.evict();
         Ok(())
     }
@@ -291,6 +295,7 @@ impl<V: Vfs> Shard<V> {
         ids: &[SlotId],
         entries: &[(SlotId, Entry)],
         ttls: &[Option<u64>],
+        replaced: &mut Replaced,
     ) -> Result<(), AppendError> {
         for (id, entry) in entries {
             if let Some(incarnation) = self.incarnation_of(*id) {
@@ -302,23 +307,38 @@ impl<V: Vfs> Shard<V> {
             let Some(slot) = self.slots.get(id) else {
                 continue;
             };
-            let Some(incarnation) = slot.incarnation else {
-                continue;
-            };
-            if ttls.get(index).is_some_and(Option::is_some) && !slot.queue.is_timed() {
-                self.log.append_state(incarnation, &Entry::Timed.encode())?;
-            }
+            let is_timed = ttls.get(index).is_some_and(Option::is_some);
+            let is_first_timed = is_timed && !slot.queue.is_timed();
             let first_offset = first_offsets[index];
-            let messages = Messages {
-                epoch: 0,
-                first_offset,
-                count: part.slab.count(),
-                time_ms: now.wall_ms,
-            };
-            self.log
-                .append_messages(incarnation, messages, &[part.slab.bytes()])?;
+            self.write_part(now, *id, part, first_offset, is_first_timed)?;
+            self.replace_older(*id, first_offset, &part.slab, replaced)?;
         }
         Ok(())
+    }
+
+    /// Writes the records of a part, where its queue is one of the log.
+    fn write_part(
+        &mut self,
+        now: Now,
+        id: SlotId,
+        part: &Part,
+        first_offset: u64,
+        is_first_timed: bool,
+    ) -> Result<(), AppendError> {
+        let Some(incarnation) = self.incarnation_of(id) else {
+            return Ok(());
+        };
+        if is_first_timed {
+            self.log.append_state(incarnation, &Entry::Timed.encode())?;
+        }
+        let messages = Messages {
+            epoch: 0,
+            first_offset,
+            count: part.slab.count(),
+            time_ms: now.wall_ms,
+        };
+        self.log
+            .append_messages(incarnation, messages, &[part.slab.bytes()])
     }
 
     /// The offset that the first record of each part will have; parts may share a queue.

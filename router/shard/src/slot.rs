@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use waypost_core::age::Received;
 use waypost_core::group::ConsumerId;
+use waypost_core::lastvalue::LastValues;
 use waypost_core::queue::Queue;
 use waypost_log::Incarnation;
 use waypost_wire::Slab;
@@ -54,6 +55,8 @@ pub(crate) struct Slot {
     pub timer: Option<u64>,
     /// When its messages were received.
     pub received: Received,
+    /// The newest message of each key, where the queue keeps only those.
+    pub last_values: Option<LastValues>,
     /// When its head is looked at for what is too old.
     pub sweep_at: Option<u64>,
     /// Who named it: `config`, `network` or `node`.
@@ -69,6 +72,7 @@ impl Slot {
             tail: Tail::new(incarnation.is_none()),
             received: Received::new(queue.next()),
             sweep_at: None,
+            last_values: last_values(&queue),
             queue,
             incarnation,
             members: BTreeMap::new(),
@@ -81,6 +85,12 @@ impl Slot {
             acked: 0,
         }
     }
+}
+
+/// The index of a queue that keeps only the newest message of each key.
+pub(crate) fn last_values(queue: &Queue) -> Option<LastValues> {
+    let is_kept = queue.settings().last_value;
+    is_kept.then(|| LastValues::new(queue.first(), queue.next()))
 }
 
 /// A slab that does not keep a much larger buffer alive: small ones are copied.

@@ -1,7 +1,7 @@
 //! What is too old goes by itself, in bounded steps; what must wait waits.
 
 use waypost_core::DEAD_LETTER;
-use waypost_core::queue::{Expired, Settings};
+use waypost_core::queue::{Durability, Expired, Settings};
 use waypost_shard::{Batch, Part};
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Message, RecordRef};
@@ -137,4 +137,64 @@ fn times_to_live_are_found_after_a_restart() {
         (messages(&world, "q"), messages(&world, DEAD_LETTER)),
         (0, 1)
     );
+}
+
+fn put(world: &mut World, pairs: &[(&str, &str)]) {
+    let mut slab = SlabBuilder::new();
+    for (key, text) in pairs {
+        let message = Message::new("t", text.as_bytes().to_vec());
+        slab.push_message(&match key.is_empty() {
+            true => message,
+            false => message.with_key(key.as_bytes().to_vec()),
+        });
+    }
+    let batch = Batch {
+        count: pairs.len() as u32,
+        parts: vec![Part::new("q".into(), slab.finish()).timed(false)],
+        ..Batch::default()
+    };
+    world.publish(&batch);
+}
+
+#[test]
+fn only_the_last_value_of_each_key_is_kept() {
+    for durability in [Durability::Sync, Durability::Memory] {
+        let mut world = world(Settings {
+            last_value: true,
+            durability,
+            ..Settings::default()
+        });
+        put(&mut world, &[("a", "1"), ("b", "2"), ("", "3"), ("a", "4")]);
+        assert_eq!(messages(&world, "q"), 3);
+        put(&mut world, &[("b", "5"), ("", "6")]);
+        assert_eq!(messages(&world, "q"), 4);
+        assert_eq!(world.shard.counters().replaced, 2);
+        // "1" and "2" were at the head.
+        assert_eq!(world.shard.queue("q").unwrap().first_offset, 2);
+    }
+}
+
+#[test]
+fn last_values_are_known_again_after_a_restart() {
+    let mut world = world(Settings {
+        last_value: true,
+        ..Settings::default()
+    });
+    for round in 0..3 {
+        let texts: Vec<(String, String)> = (0..200)
+            .map(|n| (format!("k{n}"), format!("{round}-{n}")))
+            .collect();
+        let pairs: Vec<(&str, &str)> = texts.iter().map(|(k, t)| (&k[..], &t[..])).collect();
+        put(&mut world, &pairs);
+    }
+    assert_eq!(messages(&world, "q"), 200);
+    world.restart();
+    world.now.mono_ms = 1;
+    // Before anything was looked at: the older one is found when it is.
+    put(&mut world, &[("k7", "new")]);
+    assert_eq!(messages(&world, "q"), 201);
+    pass(&mut world, 50);
+    assert_eq!(messages(&world, "q"), 200);
+    put(&mut world, &[("k8", "new")]);
+    assert_eq!(messages(&world, "q"), 200);
 }

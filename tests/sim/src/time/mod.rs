@@ -141,6 +141,7 @@ fn draw_settings(dice: &mut Dice) -> Settings {
     Settings {
         ttl_ms,
         age_max_ms,
+        last_value: dice.once_in(4),
         expired: match dice.once_in(4) {
             true => Expired::Drop,
             false => Expired::DeadLetter,
