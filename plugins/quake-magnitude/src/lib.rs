@@ -4,6 +4,8 @@
 //! if `properties.mag` is at least the setting `min-magnitude` (default 3); one without a magnitude
 //! is dropped; one that is not such a feature goes to dead-letter with the parser's words.
 
+mod glance;
+
 use serde::Deserialize;
 use waypost_plugin::{Answer, Config, Decision, Filter, InitError, Interest, Message, Plugin};
 
@@ -11,7 +13,8 @@ struct Magnitude {
     min: f64,
 }
 
-/// The one value that is looked at. The parser checks all of the text, and skips the rest of it.
+/// The one value that is looked at, for all that was not decided at a glance. The parser checks all
+/// of the text, and skips the rest of it.
 #[derive(Deserialize)]
 struct Feature {
     properties: Properties,
@@ -38,17 +41,24 @@ impl Plugin for Magnitude {
 
 impl Filter for Magnitude {
     fn filter(&mut self, message: &Message<'_>) -> Answer {
-        match serde_json::from_slice::<Feature>(message.payload()) {
-            Ok(Feature {
-                properties: Properties { mag: Some(mag) },
-            }) if mag >= self.min => Decision::Pass.into(),
-            Ok(Feature {
-                properties: Properties { mag: Some(mag) },
-            }) => Decision::Drop.because(format!("magnitude {mag} is below {}", self.min)),
-            Ok(_) => Decision::Drop.because("no magnitude"),
+        match magnitude(message.payload()) {
+            Ok(Some(mag)) if mag >= self.min => Decision::Pass.into(),
+            Ok(Some(mag)) => {
+                Decision::Drop.because(format!("magnitude {mag} is below {}", self.min))
+            }
+            Ok(None) => Decision::Drop.because("no magnitude"),
             Err(error) => Decision::DeadLetter.because(format!("not a GeoJSON feature: {error}")),
         }
     }
+}
+
+fn magnitude(feature: &[u8]) -> Result<Option<f64>, serde_json::Error> {
+    let number = glance::number(feature, "properties", "mag");
+    if let Some(mag) = number.and_then(|number| serde_json::from_slice(number).ok()) {
+        return Ok(Some(mag));
+    }
+    let feature: Feature = serde_json::from_slice(feature)?;
+    Ok(feature.properties.mag)
 }
 
 waypost_plugin::export!(Magnitude: filter);
