@@ -219,7 +219,11 @@ impl Run {
                 body,
                 to: None,
             };
-            entries.extend(routes.iter().map(|route| (*route, item.clone())));
+            let Some((last, others)) = routes.split_last() else {
+                continue;
+            };
+            entries.extend(others.iter().map(|route| (*route, item.clone())));
+            entries.push((*last, item));
         }
         run.enqueue(0, entries);
         run
@@ -227,6 +231,13 @@ impl Run {
 
     /// Groups messages by route, in the order of the configuration.
     fn enqueue(&mut self, depth: u8, entries: Vec<(RouteIndex, Item)>) {
+        if let Some((route, _)) = entries.first()
+            && entries.iter().all(|(other, _)| other == route)
+        {
+            let route = *route;
+            let items = entries.into_iter().map(|(_, item)| item).collect();
+            return self.waiting.push_back((route, depth, items));
+        }
         let mut by_route: Vec<(RouteIndex, Vec<Item>)> = Vec::new();
         for (route, item) in entries {
             match by_route.binary_search_by_key(&route, |(r, _)| *r) {
@@ -335,7 +346,10 @@ impl Run {
             }
         }
         if let Some(stage) = &mut self.stage {
-            stage.done.append(&mut items);
+            match stage.done.is_empty() {
+                true => stage.done = items,
+                false => stage.done.append(&mut items),
+            }
         }
     }
 
@@ -464,46 +478,82 @@ impl Run {
     fn arrive(&mut self, route: RouteIndex, depth: u8, items: Vec<Item>) {
         let table = self.table.clone();
         let to = &table.routes()[route as usize].to;
+        if let [Destination::Queue(name)] = &to[..]
+            && !self.traced
+            && items.iter().all(|item| item.to.is_none())
+        {
+            return self.arrive_in(name, items);
+        }
         let mut entries = Vec::new();
         for item in items {
-            let chosen: Vec<&Destination> = match &item.to {
-                None => to.iter().collect(),
-                Some(indexes) => indexes.iter().filter_map(|i| to.get(*i as usize)).collect(),
+            let mut is_chosen = false;
+            let mut arrive_at = |destination: &Destination| {
+                is_chosen = true;
+                self.arrive_at(destination, route, depth, &item, &mut entries);
             };
-            if chosen.is_empty() {
-                self.fate(
-                    item.input,
-                    Fate::Dropped,
-                    Code::Closed,
-                    "no destination chosen".into(),
-                );
+            match &item.to {
+                None => to.iter().for_each(&mut arrive_at),
+                Some(indexes) => indexes
+                    .iter()
+                    .filter_map(|i| to.get(*i as usize))
+                    .for_each(&mut arrive_at),
             }
-            for destination in chosen {
-                self.trace(item.input, route, None, "to", destination.to_string());
-                match destination {
-                    Destination::Drop => {
-                        let text =
-                            format!("route '{}' drops it", table.routes()[route as usize].name);
-                        self.fate(item.input, Fate::Dropped, Code::Closed, text);
-                    }
-                    Destination::Queue(name) => {
-                        self.fate(item.input, Fate::Reached, Code::Closed, String::new());
-                        let output = Output {
-                            input: item.input,
-                            body: item.body.clone(),
-                        };
-                        match self.outcome.queues.iter_mut().find(|(n, _)| n == name) {
-                            Some((_, outputs)) => outputs.push(output),
-                            None => self.outcome.queues.push((name.clone(), vec![output])),
-                        }
-                    }
-                    Destination::Topic(topic) => {
-                        self.reenter(route, depth, &item, topic, &mut entries)
-                    }
-                }
+            if !is_chosen {
+                let text = "no destination chosen".into();
+                self.fate(item.input, Fate::Dropped, Code::Closed, text);
             }
         }
         self.enqueue(depth + 1, entries);
+    }
+
+    /// The most frequent way: one queue, and all that there is goes to it.
+    fn arrive_in(&mut self, name: &Arc<str>, items: Vec<Item>) {
+        for item in &items {
+            self.fate(item.input, Fate::Reached, Code::Closed, String::new());
+        }
+        let outputs = items
+            .into_iter()
+            .map(|Item { input, body, .. }| Output { input, body });
+        self.outputs(name).extend(outputs);
+    }
+
+    fn arrive_at(
+        &mut self,
+        destination: &Destination,
+        route: RouteIndex,
+        depth: u8,
+        item: &Item,
+        entries: &mut Vec<(RouteIndex, Item)>,
+    ) {
+        if self.traced {
+            self.trace(item.input, route, None, "to", destination.to_string());
+        }
+        match destination {
+            Destination::Drop => {
+                let name = &self.table.routes()[route as usize].name;
+                let text = format!("route '{name}' drops it");
+                self.fate(item.input, Fate::Dropped, Code::Closed, text);
+            }
+            Destination::Queue(name) => {
+                self.fate(item.input, Fate::Reached, Code::Closed, String::new());
+                let output = Output {
+                    input: item.input,
+                    body: item.body.clone(),
+                };
+                self.outputs(name).push(output);
+            }
+            Destination::Topic(topic) => self.reenter(route, depth, item, topic, entries),
+        }
+    }
+
+    fn outputs(&mut self, queue: &Arc<str>) -> &mut Vec<Output> {
+        let queues = &mut self.outcome.queues;
+        let at = queues.iter().position(|(name, _)| name == queue);
+        let at = at.unwrap_or_else(|| {
+            queues.push((queue.clone(), Vec::new()));
+            queues.len() - 1
+        });
+        &mut queues[at].1
     }
 
     fn reenter(

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quinn::SendStream;
 use waypost_core::dedup::ProducerId;
 use waypost_core::pipeline::Outcome;
@@ -17,7 +18,7 @@ use waypost_wire::data::{Exception, ExceptionKind, Level, Publish};
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Code, Frame, FrameType, RecordRef, Slab};
 
-use crate::admission::{self, Admitted, Gather, PlanOf, Plans};
+use crate::admission::{self, Admitted, Gather, Plan, PlanOf, Plans};
 use crate::clock::wall_ms;
 use crate::connection::Conn;
 use crate::live::Subscriber;
@@ -25,7 +26,7 @@ use crate::mailbox::Mailbox;
 use crate::routing::Routing;
 use crate::shard_thread::{Command, PublishReply, Settled, ShardHandle};
 use crate::stream_io::{FrameReader, Outgoing, StreamError, end_well};
-use crate::workers::{Input, Work};
+use crate::workers::{Input, Inputs, Work};
 
 enum Event {
     Settled(Settled),
@@ -280,27 +281,7 @@ impl Publisher<'_> {
         admitted: Admitted,
         routing: Arc<Routing>,
     ) {
-        let mut left_out = pending
-            .exceptions
-            .iter()
-            .map(|e| e.sequence - pending.first_sequence)
-            .peekable();
-        let none: Arc<[u16]> = Arc::new([]);
-        let input = |index: u32| match left_out.next_if_eq(&u64::from(index)) {
-            // Already refused: it takes no route, and that is not to be reported again.
-            Some(_) => Input {
-                routes: none.clone(),
-                is_live: true,
-            },
-            None => {
-                let plan = admitted.plans.get(index as usize);
-                Input {
-                    routes: plan.routes.clone(),
-                    is_live: !plan.live.is_empty(),
-                }
-            }
-        };
-        let inputs = (0..admitted.slab.count()).map(input).collect();
+        let inputs = inputs(&pending, &admitted);
         let events = self.events.clone();
         let work = Work {
             routing,
@@ -420,15 +401,15 @@ impl Publisher<'_> {
         pending.live = gather_live(&pending, &admitted);
         let mut parts = Vec::new();
         for (queue, outputs) in outcome.queues {
-            let mut slab = SlabBuilder::new();
             for output in &outputs {
                 stored[output.input as usize] = true;
-                slab.push(&output.body);
             }
+            let slab = slab_of(outputs.iter().map(|output| &output.body), &admitted.slab);
+            let inputs = outputs.iter().map(|output| output.input).collect();
             parts.push(Part {
                 queue,
-                slab: slab.finish(),
-                inputs: outputs.iter().map(|output| output.input).collect(),
+                slab,
+                inputs,
                 // A plugin may have said when; beside its run, a look costs nothing.
                 is_timed: true,
             });
@@ -583,8 +564,50 @@ fn needs_pipeline(admitted: &Admitted) -> bool {
     }
 }
 
+/// How the records of a batch enter the pipeline.
+fn inputs(pending: &Pending, admitted: &Admitted) -> Inputs {
+    let planned = |plan: &Plan| Input {
+        routes: plan.routes.clone(),
+        is_live: !plan.live.is_empty(),
+    };
+    if let PlanOf::All(plan) = &admitted.plans
+        && pending.exceptions.is_empty()
+    {
+        return Inputs::All(planned(plan));
+    }
+    let mut left_out = pending
+        .exceptions
+        .iter()
+        .map(|e| e.sequence - pending.first_sequence)
+        .peekable();
+    let none: Arc<[u16]> = Arc::new([]);
+    let input = |index: u32| match left_out.next_if_eq(&u64::from(index)) {
+        // Already refused: it takes no route, and that is not to be reported again.
+        Some(_) => Input {
+            routes: none.clone(),
+            is_live: true,
+        },
+        None => planned(admitted.plans.get(index as usize)),
+    };
+    Inputs::Each((0..admitted.slab.count()).map(input).collect())
+}
+
+/// These bodies as a slab: a part of the batch that they came in where nothing changed them.
+fn slab_of<'a>(bodies: impl Iterator<Item = &'a Bytes> + Clone, batch: &Slab) -> Slab {
+    batch.part_of(bodies.clone()).unwrap_or_else(|| {
+        let mut slab = SlabBuilder::new();
+        bodies.for_each(|body| slab.push(body));
+        slab.finish()
+    })
+}
+
 /// What the live subscribers of the messages' own topics get: all but what was refused.
 fn gather_live(pending: &Pending, admitted: &Admitted) -> Vec<ForLive> {
+    if let PlanOf::All(plan) = &admitted.plans
+        && plan.live.is_empty()
+    {
+        return Vec::new();
+    }
     let mut refused = pending
         .exceptions
         .iter()

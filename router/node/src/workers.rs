@@ -24,9 +24,7 @@ use crate::routing::Routing;
 pub(crate) struct Work {
     pub routing: Arc<Routing>,
     pub slab: Slab,
-    /// For each record: its routes, whether it has live subscribers, whether it is left out
-    /// because it was refused before.
-    pub inputs: Vec<Input>,
+    pub inputs: Inputs,
     pub traced: bool,
     pub receive_time_ms: u64,
     pub done: Box<dyn FnOnce(Outcome) + Send>,
@@ -37,6 +35,24 @@ pub(crate) struct Work {
 pub(crate) struct Input {
     pub routes: Arc<[RouteIndex]>,
     pub is_live: bool,
+}
+
+/// How the records of a batch enter the pipeline.
+#[derive(Clone, Debug)]
+pub(crate) enum Inputs {
+    /// All in the same way.
+    All(Input),
+    /// Each in its own.
+    Each(Vec<Input>),
+}
+
+impl Inputs {
+    fn get(&self, index: usize) -> Option<&Input> {
+        match self {
+            Inputs::All(input) => Some(input),
+            Inputs::Each(inputs) => inputs.get(index),
+        }
+    }
 }
 
 enum Task {
@@ -131,9 +147,10 @@ impl Worker {
             self.instances
                 .retain(|index, _| (*index as usize) < work.routing.bound.len());
         }
-        let inputs = work.slab.bodies().zip(&work.inputs).map(|(body, input)| {
-            let body: Bytes = body;
-            (body, &*input.routes, input.is_live)
+        let inputs = work.slab.bodies().enumerate().map(|(index, body)| {
+            let input = work.inputs.get(index);
+            let routes = input.map_or(&[][..], |input| &input.routes);
+            (body, routes, input.is_some_and(|input| input.is_live))
         });
         let mut run = Run::new(
             work.routing.table.clone(),
@@ -141,12 +158,17 @@ impl Worker {
             inputs,
             work.traced,
         );
+        // The batch as it came, parsed once: most plugins change little or nothing.
+        let mut original = Vec::new();
         loop {
             let before = work.traced.then(Instant::now);
             let answer = match run.step() {
                 Step::Done => break,
                 Step::Call { plugin, items, .. } => {
-                    self.call(&work.routing, plugin, items, work.receive_time_ms)
+                    if original.is_empty() {
+                        original = parse(work.slab.iter(), work.receive_time_ms);
+                    }
+                    self.call(work, &original, plugin, items)
                 }
             };
             if let Some(before) = before {
@@ -163,12 +185,12 @@ impl Worker {
 
     fn call(
         &mut self,
-        routing: &Routing,
+        work: &Work,
+        original: &[MessageRef<'_>],
         index: PluginIndex,
         items: &[Item],
-        received: u64,
     ) -> Answer {
-        let Some(bound) = routing.bound.get(index as usize) else {
+        let Some(bound) = work.routing.bound.get(index as usize) else {
             return Answer::failed("internal", "the plugin is not loaded".to_owned());
         };
         let instance = match self.instances.entry(index) {
@@ -184,15 +206,20 @@ impl Worker {
                 }
             },
         };
-        let mut batch = Vec::with_capacity(items.len());
-        for item in items {
-            match RecordRef::parse(&item.body) {
-                Ok(record) => batch.push(MessageRef::new(record, received)),
-                Err(error) => return Answer::failed("record", error.to_string()),
+        let parsed: Vec<MessageRef<'_>>;
+        let batch = match unchanged(items, original) {
+            Some(batch) => batch,
+            None => {
+                let bodies = items.iter().map(|item| &*item.body);
+                parsed = parse(bodies, work.receive_time_ms);
+                &parsed
             }
+        };
+        if batch.len() != items.len() {
+            return Answer::failed("record", "a record of the batch does not parse".to_owned());
         }
         let before = Instant::now();
-        let result = instance.call(&batch);
+        let result = instance.call(batch);
         let stats = &bound.stats;
         stats
             .busy_ns
@@ -202,7 +229,7 @@ impl Worker {
         match result {
             Ok(verdicts) if verdicts.all_pass() => Answer::AllPassed,
             Ok(verdicts) => {
-                let each = verdicts.into_iter().zip(&batch);
+                let each = verdicts.into_iter().zip(batch);
                 Answer::Verdicts(
                     each.map(|(verdict, message)| translate(verdict, message))
                         .collect(),
@@ -223,6 +250,28 @@ impl Worker {
             }
         }
     }
+}
+
+/// Parses bodies up to the first that is no record; admission and the host let none through.
+fn parse<'a>(bodies: impl Iterator<Item = &'a [u8]>, received: u64) -> Vec<MessageRef<'a>> {
+    bodies
+        .map_while(|body| RecordRef::parse(body).ok())
+        .map(|record| MessageRef::new(record, received))
+        .collect()
+}
+
+/// The part of the batch as it came that these items are, if they are one and nothing changed them.
+fn unchanged<'a, 'b>(
+    items: &[Item],
+    original: &'a [MessageRef<'b>],
+) -> Option<&'a [MessageRef<'b>]> {
+    let first = items.first()?.input as usize;
+    let part = original.get(first..first + items.len())?;
+    let is_same = |(index, (item, message)): (usize, (&Item, &MessageRef<'_>))| {
+        item.input as usize == first + index && std::ptr::eq(&*item.body, message.record.body())
+    };
+    let mut pairs = items.iter().zip(part).enumerate();
+    pairs.all(is_same).then_some(part)
 }
 
 enum Answer {
@@ -311,7 +360,7 @@ pub(crate) fn explain(
     let work = Work {
         routing,
         slab: slab.finish(),
-        inputs: vec![Input { routes, is_live }],
+        inputs: Inputs::All(Input { routes, is_live }),
         traced: true,
         receive_time_ms: wall_ms(),
         done: Box::new(move |outcome| drop(done.send(outcome))),

@@ -125,6 +125,38 @@ impl Slab {
         builder.finish()
     }
 
+    /// The part that consists of exactly these bodies, if they are shared parts of this slab (as
+    /// [`Slab::bodies`] gives them), one right after the other. Looks at no record.
+    pub fn part_of<'a>(&self, bodies: impl IntoIterator<Item = &'a Bytes>) -> Option<Slab> {
+        let base = self.bytes.as_ptr().addr();
+        let place = |body: &Bytes| {
+            let start = body.as_ptr().addr().checked_sub(base)?;
+            let end = start.checked_add(body.len())?;
+            (end <= self.bytes.len()).then_some((start, end))
+        };
+        let mut bodies = bodies.into_iter();
+        let first = bodies.next()?;
+        let (start, mut end) = place(first)?;
+        let prefix = varint::len(first.len() as u64);
+        let from = start.checked_sub(prefix)?;
+        // A length may have been written longer than it need be.
+        if varint::get(&self.bytes[from..]) != Some((first.len() as u64, prefix)) {
+            return None;
+        }
+        let mut count = 1;
+        for body in bodies {
+            let (next, next_end) = place(body)?;
+            if next.checked_sub(end)? != varint::len(body.len() as u64) {
+                return None;
+            }
+            (end, count) = (next_end, count + 1);
+        }
+        Some(Slab {
+            bytes: self.bytes.slice(from..end),
+            count,
+        })
+    }
+
     /// How many records from `first` on fit into `bytes_max`, and at least one.
     pub fn fitting(&self, first: u32, bytes_max: usize) -> u32 {
         let mut at = 0;
@@ -273,6 +305,35 @@ mod tests {
         assert_eq!(all.keep(|index| index > 1), slab(&[&long, b"bc"]));
         assert_eq!(all.keep(|index| index != 1), slab(&[b"a", &long, b"bc"]));
         assert_eq!(all.keep(|_| false), Slab::default());
+    }
+
+    #[test]
+    fn bodies_that_are_a_part_are_found_without_a_copy() {
+        let long = [7u8; 100];
+        let all = slab(&[b"a", b"bcd", &long, b"ef", b""]);
+        let bodies: Vec<Bytes> = all.bodies().collect();
+        assert_eq!(all.part_of(&bodies[..4]), Some(all.slice(0, 4)));
+        assert_eq!(all.part_of(&bodies[2..3]), Some(all.slice(2, 1)));
+        let part = all.part_of(&bodies[1..3]).unwrap();
+        assert_eq!(part, all.slice(1, 2));
+        assert_eq!(part.bytes.as_ptr(), all.slice(1, 2).bytes.as_ptr());
+        // A gap, another order, one twice, one that is only equal, one cut, nothing at all.
+        assert_eq!(all.part_of([&bodies[0], &bodies[2]]), None);
+        assert_eq!(all.part_of([&bodies[1], &bodies[0]]), None);
+        assert_eq!(all.part_of([&bodies[1], &bodies[1]]), None);
+        assert_eq!(all.part_of([&Bytes::from_static(b"bcd")]), None);
+        assert_eq!(all.part_of([&bodies[2].slice(1..)]), None);
+        assert_eq!(all.part_of([]), None);
+    }
+
+    #[test]
+    fn a_length_that_is_longer_than_needed_gives_no_part() {
+        // 100 in four bytes; the last two of them alone would be another record.
+        let mut bytes = vec![0x80, 0, 0, 100];
+        bytes.extend([7u8; 100]);
+        let odd = Slab::parse(bytes.into()).unwrap();
+        let bodies: Vec<Bytes> = odd.bodies().collect();
+        assert_eq!(odd.part_of(&bodies), None);
     }
 
     #[test]

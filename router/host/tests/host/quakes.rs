@@ -57,6 +57,45 @@ fn magnitude_keeps_what_is_strong_and_explains_the_rest() {
     );
 }
 
+/// The plugin decides most features at a glance, and leaves what is unusual to a parser: a key with
+/// an escape is enough for that. Both must say the same of whatever becomes of a feature.
+#[test]
+fn magnitude_says_the_same_at_a_glance_and_after_parsing() {
+    let mut instance = start("quake-magnitude", &[], &[]);
+    let glanced = r#"{"k":0,"properties":{"mag":3.5,"place":"37 km NNE of \"Amboy\"","nst":-7e1,"tz":[null,true]},"id":"u"}"#;
+    let bytes = b"\0\x1f \"\\{}[]:,-+.019eaun/\x7f\x80\xff";
+    let mut decided = [0; 3];
+    for at in 1..glanced.len() {
+        let changed = |prefix: &str| {
+            let messages = bytes.iter().map(|byte| {
+                let mut text = glanced.as_bytes().to_vec();
+                text[at] = *byte;
+                let rest = text.split_off(1);
+                let payload = [&text, prefix.as_bytes(), &rest].concat();
+                Message::new("quakes/us/raw", payload)
+            });
+            messages.collect::<Vec<_>>()
+        };
+        let at_a_glance = call(&mut instance, &changed("")).expect("verdicts");
+        let parsed = call(&mut instance, &changed(r#""\u0061":0,"#)).expect("verdicts");
+        for (one, other) in at_a_glance.iter().zip(parsed.iter()) {
+            let kind = |verdict: &Verdict| match verdict {
+                Verdict::Pass => 0,
+                Verdict::Drop(_) => 1,
+                Verdict::DeadLetter(_) => 2,
+                other => panic!("{other:?}"),
+            };
+            // The parser's words name a column, which differs; of what is sound there is none.
+            if kind(one) < 2 {
+                assert_eq!(one, other, "byte {at}");
+            }
+            assert_eq!(kind(one), kind(other), "byte {at}");
+            decided[kind(one)] += 1;
+        }
+    }
+    assert!(decided.iter().all(|count| *count > 20), "{decided:?}");
+}
+
 #[test]
 fn alert_makes_compact_json_of_a_feature() {
     let mut instance = start("quake-alert", &[("topic", "quakes/{net}/alert")], &[]);
