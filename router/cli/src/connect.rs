@@ -28,30 +28,21 @@ pub struct ConnectArgs {
     /// The certificate authority that vouches for the node (PEM)
     #[arg(long, global = true, env = "WAYPOST_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// The client's certificate (PEM); with --cert-key
-    #[arg(long, global = true, env = "WAYPOST_CERT", value_name = "FILE")]
+    // The variables of the identity count only where no other identity is given, which clap
+    // cannot express: `with_variables` reads them.
+    /// The client's certificate (PEM); with --cert-key [env: WAYPOST_CERT]
+    #[arg(long, global = true, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// The certificate's private key (PEM)
+    /// The certificate's private key (PEM) [env: WAYPOST_CERT_KEY]
     // Named apart: `pub` has a --key that is the message's.
-    #[arg(
-        long = "cert-key",
-        global = true,
-        env = "WAYPOST_CERT_KEY",
-        value_name = "FILE"
-    )]
+    #[arg(long = "cert-key", global = true, value_name = "FILE")]
     cert_key: Option<PathBuf>,
     /// A token instead of a certificate; other users see it in the process list, so rather use
-    /// WAYPOST_TOKEN or --token-file
-    #[arg(
-        long,
-        global = true,
-        env = "WAYPOST_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
+    /// --token-file [env: WAYPOST_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN")]
     token: Option<String>,
-    /// A file whose first line is the token
-    #[arg(long, global = true, env = "WAYPOST_TOKEN_FILE", value_name = "FILE")]
+    /// A file whose first line is the token [env: WAYPOST_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The name that the node's certificate must carry, where it is not HOST
     #[arg(long, global = true, env = "WAYPOST_SERVER_NAME", value_name = "NAME")]
@@ -147,12 +138,16 @@ impl ConnectArgs {
     }
 
     async fn connect(&self, reconnect: Reconnect) -> anyhow::Result<Client> {
-        let options = self.resolve(find_local)?.reconnect(reconnect);
+        let options = self.resolve(find_local, variable)?.reconnect(reconnect);
         Ok(Client::connect(options).await?)
     }
 
     /// Checks the flags, and adds what `client.toml` knows.
-    fn resolve(&self, local: impl Fn() -> Option<ClientFile>) -> anyhow::Result<ConnectOptions> {
+    fn resolve(
+        &self,
+        local: impl Fn() -> Option<ClientFile>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<ConnectOptions> {
         let found = match (&self.node_dir, &self.node) {
             (Some(dir), _) => Some(ClientFile::read(&dir.join(CLIENT_FILE))?),
             (None, None) => Some(local().ok_or_else(|| {
@@ -181,7 +176,7 @@ impl ConnectArgs {
             usage("--node needs --ca: the certificate authority that vouches for the node")
         })?;
         let mut options = ConnectOptions::new(node, Source::file(ca))
-            .identity(self.identity(file)?)
+            .identity(self.with_variables(variable).identity(file)?)
             .name(concat!("waypost-cli/", env!("CARGO_PKG_VERSION")))
             .handshake_timeout(self.connect_timeout)
             .frame_bytes_max(FRAME_BYTES_MAX);
@@ -189,6 +184,23 @@ impl ConnectArgs {
             options = options.server_name(name);
         }
         Ok(options)
+    }
+
+    /// An identity on the command line wins over the environment's; a half of one is completed.
+    fn with_variables(&self, variable: impl Fn(&str) -> Option<String>) -> ConnectArgs {
+        let mut args = self.clone();
+        let has_token = self.token.is_some() || self.token_file.is_some();
+        let has_certificate = self.cert.is_some() || self.cert_key.is_some();
+        if !has_token {
+            let path = |name| variable(name).map(PathBuf::from);
+            args.cert = args.cert.or_else(|| path("WAYPOST_CERT"));
+            args.cert_key = args.cert_key.or_else(|| path("WAYPOST_CERT_KEY"));
+        }
+        if !has_token && !has_certificate {
+            args.token = variable("WAYPOST_TOKEN");
+            args.token_file = variable("WAYPOST_TOKEN_FILE").map(PathBuf::from);
+        }
+        args
     }
 
     fn identity(&self, file: Option<&ClientFile>) -> anyhow::Result<Identity> {
@@ -222,6 +234,11 @@ impl ConnectArgs {
     }
 }
 
+/// A variable of the environment; an empty one is none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// A payload of 64 MiB, which no node exceeds, and its headers.
 const FRAME_BYTES_MAX: usize = waypost_wire::PAYLOAD_BYTES_MAX + (2 << 20);
 
@@ -251,7 +268,15 @@ mod tests {
     }
 
     fn resolved(args: &ConnectArgs, local: fn() -> Option<ClientFile>) -> String {
-        match args.resolve(local) {
+        resolved_in(args, local, |_| None)
+    }
+
+    fn resolved_in(
+        args: &ConnectArgs,
+        local: fn() -> Option<ClientFile>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> String {
+        match args.resolve(local, variable) {
             Ok(options) => format!("{options:?}"),
             Err(error) => format!("error: {error:#}"),
         }
@@ -291,6 +316,39 @@ mod tests {
             let found = resolved(&args, file);
             assert!(found.contains(expected), "{found}");
         }
+    }
+
+    #[test]
+    fn an_identity_on_the_command_line_wins_over_the_environment() {
+        let everything = |name: &str| {
+            ["WAYPOST_TOKEN", "WAYPOST_CERT", "WAYPOST_CERT_KEY"]
+                .contains(&name)
+                .then(|| format!("of-{name}"))
+        };
+        let token = |name: &str| everything(name).filter(|_| name == "WAYPOST_TOKEN");
+        let certificate = ConnectArgs {
+            cert: Some("a.pem".into()),
+            cert_key: Some("a.key".into()),
+            ..ConnectArgs::default()
+        };
+        let found = resolved_in(&certificate, file, everything);
+        assert!(found.contains("Certificate(a.pem)"), "{found}");
+        let half = ConnectArgs {
+            cert_key: None,
+            ..certificate
+        };
+        let found = resolved_in(&half, file, everything);
+        assert!(found.contains("Certificate(a.pem)"), "{found}");
+        let given = ConnectArgs {
+            token: Some("t".into()),
+            ..ConnectArgs::default()
+        };
+        let found = resolved_in(&given, file, everything);
+        assert!(found.contains("Token"), "{found}");
+        let none = ConnectArgs::default();
+        assert!(resolved_in(&none, file, token).contains("Token"));
+        let found = resolved_in(&none, file, everything);
+        assert!(found.contains("exclude each other"), "{found}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::error::{InstanceError, LoadErrorKind};
 use crate::imports::HostState;
 use crate::instance::Instance;
 use crate::sink::LogMeter;
+use crate::verify;
 
 /// What a plugin does with messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,6 +117,7 @@ pub(crate) struct Loaded {
     pub(crate) instance_pre: InstancePre<HostState>,
     pub(crate) log_meter: Arc<LogMeter>,
     pub(crate) reads_payloads: bool,
+    imports: Vec<String>,
     next_instance: AtomicU32,
 }
 
@@ -152,10 +154,8 @@ impl Plugin {
             export(&exports.0, "init")?,
             export(&exports.1, role.function())?,
         );
-        let ty = component.component_type();
-        let reads_payloads = ty
-            .imports(&engine.wasm)
-            .any(|(name, _)| name.starts_with("waypost:plugin/payload@"));
+        let imports = verify::imports(&engine.wasm, component);
+        let reads_payloads = imports.iter().any(|import| import == "payload.read");
         Ok(Plugin(Arc::new(Loaded {
             name: spec.name.as_str().into(),
             log_meter: Arc::new(LogMeter::new(spec.limits.log_bytes_per_second)),
@@ -168,6 +168,7 @@ impl Plugin {
             call,
             instance_pre,
             reads_payloads,
+            imports,
         })))
     }
 
@@ -179,6 +180,11 @@ impl Plugin {
     /// Its role.
     pub fn role(&self) -> Role {
         self.0.role
+    }
+
+    /// The functions that its component imports, such as `log.log`; all are of the contract.
+    pub fn imports(&self) -> &[String] {
+        &self.0.imports
     }
 
     /// SHA-256 of its component in hex: what was loaded, whatever its file holds by now.

@@ -128,6 +128,24 @@ pub(crate) fn check_imports(engine: &Engine, component: &Component) -> Result<()
     Ok(())
 }
 
+/// The functions that a component imports, as `interface.function`; its imports were checked.
+pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<String> {
+    let ty = component.component_type();
+    let mut found = Vec::new();
+    for (name, import) in ty.imports(engine) {
+        let (Some((interface, _)), ComponentItem::ComponentInstance(instance)) =
+            (of_contract(name), &import.ty)
+        else {
+            continue;
+        };
+        let functions = instance
+            .exports(engine)
+            .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+        found.extend(functions.map(|(function, _)| format!("{interface}.{function}")));
+    }
+    found
+}
+
 fn check_import(
     component: &types::Component,
     name: &str,

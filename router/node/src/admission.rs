@@ -149,10 +149,9 @@ pub(crate) fn admit(
         if let Some(of_stream) = producer {
             sequences.push(sequence(&record, of_stream).map_err(bad)?);
         }
-        let length = record.payload().len();
-        if length > limit {
-            let error = RecordError::PayloadTooLarge { length, limit };
-            refused.push((index as u32, Code::TooLarge, error.to_string()));
+        let size = record.check_size(limit);
+        if let Err(error) = &size {
+            refused.push((index as u32, error.code(), error.to_string()));
         }
         let topic = record.topic();
         let is_same = last.as_ref().is_some_and(|(before, _)| *before == topic);
@@ -167,7 +166,7 @@ pub(crate) fn admit(
             last = Some((topic, plan));
         }
         let Some((_, plan)) = &last else { continue };
-        if let (Some((code, text)), true) = (&plan.refused, length <= limit) {
+        if let (Some((code, text)), true) = (&plan.refused, size.is_ok()) {
             refused.push((index as u32, *code, text.clone()));
         }
         if !each.is_empty() {

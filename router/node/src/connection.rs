@@ -82,6 +82,7 @@ pub(crate) async fn serve(
             format!("no HELLO within {} s", FIRST_FRAME.as_secs()),
         ))
     });
+    let greeted = greeted.and_then(|greeted| seat(&node).map(|()| greeted));
     let (principal, hello) = match greeted {
         Ok(greeted) => greeted,
         Err(error) => {
@@ -98,7 +99,7 @@ pub(crate) async fn serve(
         .await
         .is_err()
     {
-        return;
+        return node.metrics.clients.connections.decrement();
     }
     node.metrics.clients.accepted.add(1);
     let conn = Arc::new(Conn {
@@ -119,13 +120,24 @@ pub(crate) async fn serve(
     });
     tracing::debug!(id, principal = %conn.principal.name, address = %conn.address(), "connected");
     conn.node.connections.insert(&conn);
-    conn.node.metrics.clients.connections.increment();
-    // From here on it counts as a connection; twice would halve what the limit allows.
+    // It has its seat among the connections.
     drop(greeting);
     live(&conn, &mut send, &mut control).await;
     conn.node.metrics.clients.connections.decrement();
     conn.node.connections.remove(id);
     tracing::debug!(id, "disconnected");
+}
+
+/// One of the seats that `connections_max` allows; the connection's end gives it back.
+fn seat(node: &Shared) -> Result<(), StreamError> {
+    let max = node.connections_max as u64;
+    match node.metrics.clients.connections.increment_below(max) {
+        true => Ok(()),
+        false => {
+            let text = format!("{max} connections are open, which is as many as may be");
+            Err(StreamError::Refused(Code::Busy, text))
+        }
+    }
 }
 
 fn close(quic: &Connection, code: Code, text: &str) {
@@ -308,11 +320,16 @@ async fn counted<T>(gauges: [&Gauge; 2], work: impl Future<Output = T>) -> T {
     result
 }
 
+/// Connections over the limit that are let in as far as being told `busy`, which QUIC cannot say
+/// before the handshake. What is more is refused without a word, so that a crowd costs little.
+const TOLD_BUSY_MAX: usize = 16;
+
 /// Whether a new connection is let in, must prove its address first, or is turned away.
 pub(crate) fn admit(node: &Shared, incoming: &Incoming) -> Admission {
     let open = node.metrics.clients.connections.get() as usize;
     let greeting = node.greeting.load(Relaxed);
-    if node.is_draining() || open + greeting >= node.connections_max {
+    let room = (node.connections_max + TOLD_BUSY_MAX).saturating_sub(open);
+    if node.is_draining() || greeting >= room {
         Admission::Refuse
     } else if greeting > 32 && !incoming.remote_address_validated() {
         Admission::Retry

@@ -47,6 +47,12 @@ impl Gauge {
         self.0.store(n, Relaxed);
     }
 
+    /// One more, unless there are `max` already; says whether there was room.
+    pub fn increment_below(&self, max: u64) -> bool {
+        let one_more = |n: u64| (n < max).then(|| n + 1);
+        self.0.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+
     /// The number now.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -144,6 +150,8 @@ pub struct DeliverMetrics {
     pub acked: Counter,
     /// Deliveries of a message that had been delivered before.
     pub redelivered: Counter,
+    /// Acks and the like for messages that the consumer did not hold, or held no longer.
+    pub stale: Counter,
     /// Sent to live subscribers.
     pub live: Counter,
     /// Not sent to a live subscriber that read too slowly.
@@ -336,6 +344,11 @@ fn render_traffic(text: &mut Text, metrics: &Metrics) {
             "redelivered_messages",
             "Deliveries of messages that had been delivered before.",
             &deliver.redelivered,
+        ),
+        (
+            "stale_acks",
+            "Acks and the like for messages that the consumer did not hold.",
+            &deliver.stale,
         ),
         (
             "live_delivered_messages",

@@ -471,6 +471,10 @@ impl Thread {
             .redelivered
             .add(counters.redelivered - before.redelivered);
         self.metrics
+            .deliver
+            .stale
+            .add(counters.stale.saturating_sub(before.stale));
+        self.metrics
             .publish
             .dead_lettered
             .add(counters.dead_lettered - before.dead_lettered);

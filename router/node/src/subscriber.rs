@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quinn::SendStream;
 use waypost_wire::control::{self, OpenSubscriber, Opened};
 use waypost_wire::data::{Live, put_lost};
-use waypost_wire::{Code, Filter, FrameType};
+use waypost_wire::{Code, Filter, FrameType, Slab};
 
 use crate::connection::Conn;
 use crate::live::LiveEvent;
@@ -44,9 +44,11 @@ pub(crate) async fn serve(
                     receive_time_ms,
                     slab,
                 } => {
-                    live += u64::from(slab.count());
-                    Live::put_head(out.buffer(), receive_time_ms, &slab);
-                    out.push(slab.bytes());
+                    for slab in frames(&slab, conn.client_frame_bytes_max)? {
+                        live += u64::from(slab.count());
+                        Live::put_head(out.buffer(), receive_time_ms, &slab);
+                        out.push(slab.bytes());
+                    }
                 }
                 LiveEvent::Lost(count) => {
                     lost += count;
@@ -58,6 +60,35 @@ pub(crate) async fn serve(
         node.metrics.deliver.live.add(live);
         node.metrics.deliver.live_lost.add(lost);
     }
+}
+
+/// What a LIVE has beside its slab at most: two varints.
+const HEAD_BYTES_MAX: u64 = 16;
+
+/// A batch in as many parts as the client's frames need; one message that fits none ends the
+/// stream, as it ends a consumer's.
+fn frames(slab: &Slab, frame_bytes_max: u64) -> Result<Vec<Slab>, StreamError> {
+    let bytes_max = frame_bytes_max.saturating_sub(HEAD_BYTES_MAX);
+    if slab.bytes().len() as u64 <= bytes_max {
+        return Ok(vec![slab.clone()]);
+    }
+    let mut frames = Vec::new();
+    let mut rest = slab.clone();
+    while !rest.is_empty() {
+        let fitting = rest.fitting(0, usize::try_from(bytes_max).unwrap_or(usize::MAX));
+        let part = rest.slice(0, fitting);
+        let bytes = part.bytes().len();
+        if bytes as u64 > bytes_max {
+            let text = format!(
+                "a message has {bytes} bytes, more than the client's frames may have \
+                 ({frame_bytes_max})"
+            );
+            return Err(StreamError::Refused(Code::TooLarge, text));
+        }
+        rest = rest.slice(fitting, u32::MAX);
+        frames.push(part);
+    }
+    Ok(frames)
 }
 
 fn check(conn: &Conn, filters: Vec<String>) -> Result<Vec<Filter>, StreamError> {
@@ -75,4 +106,39 @@ fn check(conn: &Conn, filters: Vec<String>) -> Result<Vec<Filter>, StreamError> 
         }
     };
     filters.into_iter().map(check).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waypost_wire::slab::SlabBuilder;
+
+    fn slab(lengths: &[usize]) -> Slab {
+        let mut builder = SlabBuilder::new();
+        lengths.iter().for_each(|n| builder.push(&vec![7; *n]));
+        builder.finish()
+    }
+
+    #[test]
+    fn a_batch_is_split_into_frames_that_the_client_takes() {
+        // A record of 40 bytes takes 41; of 100 bytes, 102.
+        let batch = slab(&[40, 40, 40, 100, 40]);
+        let limit = 102 + HEAD_BYTES_MAX;
+        let parts = frames(&batch, limit).unwrap();
+        let counts: Vec<u32> = parts.iter().map(Slab::count).collect();
+        assert_eq!(counts, [2, 1, 1, 1]);
+        let bytes: Vec<u8> = parts.iter().flat_map(|p| p.bytes().to_vec()).collect();
+        assert_eq!(bytes, batch.bytes()[..]);
+        assert_eq!(
+            frames(&batch, 1 << 20).unwrap(),
+            std::slice::from_ref(&batch)
+        );
+
+        let error = frames(&batch, limit - 1).unwrap_err();
+        assert_eq!(error.code(), Code::TooLarge);
+        assert!(
+            error.to_string().contains("a message has 102 bytes"),
+            "{error}"
+        );
+    }
 }

@@ -14,6 +14,7 @@ use waypost_core::limits::Limits;
 use waypost_core::pipeline::{Failure, Item, Outcome, Run, Step, Verdict};
 use waypost_core::route::{PluginIndex, RouteIndex};
 use waypost_host::{CallErrorKind, Instance, MessageRef};
+use waypost_wire::record::RecordError;
 use waypost_wire::{Code, Message, RecordRef, Slab};
 
 use crate::clock::wall_ms;
@@ -312,13 +313,19 @@ fn translate(verdict: waypost_host::Verdict, of: &MessageRef<'_>) -> Verdict {
         Guest::Edit(edit) => {
             let mut message = of.record.to_message();
             edit.apply(&mut message);
-            Verdict::Replace(message.to_body())
+            match bounded(&message) {
+                Ok(body) => Verdict::Replace(body),
+                Err(failure) => Verdict::Failed(failure),
+            }
         }
         Guest::Emit(outgoing) => {
             let emitted = outgoing
                 .into_iter()
-                .map(|out| inherit(out.into_message(), of).to_body());
-            Verdict::Emit(emitted.collect())
+                .map(|out| bounded(&inherit(out.into_message(), of)));
+            match emitted.collect() {
+                Ok(emitted) => Verdict::Emit(emitted),
+                Err(failure) => Verdict::Failed(failure),
+            }
         }
         Guest::To(destinations) => Verdict::To(destinations.as_slice().to_vec()),
         Guest::Reject(reason) => Verdict::Reject(text(reason)),
@@ -331,6 +338,20 @@ fn translate(verdict: waypost_host::Verdict, of: &MessageRef<'_>) -> Verdict {
             backtrace: None,
         }),
     }
+}
+
+/// The body of a message that a plugin made or changed. The host has checked its payload; what it
+/// has beside that has the bound that a publisher's has.
+fn bounded(message: &Message) -> Result<Bytes, Failure> {
+    let length = message.encoded_len() - message.payload.len();
+    if length <= waypost_wire::record::FIELDS_BYTES_MAX {
+        return Ok(message.to_body());
+    }
+    Err(Failure {
+        kind: "output",
+        text: RecordError::FieldsTooLarge { length }.to_string(),
+        backtrace: None,
+    })
 }
 
 /// What a message that a plugin made takes over from the one that it was made from.
@@ -367,4 +388,20 @@ pub(crate) fn explain(
     };
     workers.send(0, work);
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waypost_wire::record::FIELDS_BYTES_MAX;
+
+    #[test]
+    fn what_a_plugin_makes_has_the_bound_of_what_is_published() {
+        let message = |bytes| Message::new("a", "payload").with_header("h", vec![0; bytes]);
+        let fits = bounded(&message(FIELDS_BYTES_MAX - 100)).unwrap();
+        assert!(RecordRef::parse(&fits).unwrap().check_size(7).is_ok());
+        let failure = bounded(&message(FIELDS_BYTES_MAX)).unwrap_err();
+        assert_eq!(failure.kind, "output");
+        assert!(failure.text.contains("limit 65536"), "{failure:?}");
+    }
 }

@@ -44,6 +44,10 @@ pub const PREFIX_BYTES: usize = 5;
 pub const MESSAGE_ID_BYTES_MAX: usize = 64;
 /// The most headers of one message.
 pub const HEADERS_MAX: usize = 64;
+/// All of a body but its payload, as a publisher or a plugin may make it: 64 KiB. It bounds what a
+/// message costs in memory beside its payload, leaves a dead letter room for its reasons, and is
+/// no rule of reading: what is stored already stays readable.
+pub const FIELDS_BYTES_MAX: usize = 64 << 10;
 
 pub(crate) const TOPIC: u64 = 1;
 const NAMESPACE: u64 = 2;
@@ -116,6 +120,12 @@ pub enum RecordError {
     /// No topic field.
     #[error("no topic")]
     NoTopic,
+    /// All but the payload is over [`FIELDS_BYTES_MAX`].
+    #[error("its fields have {length} bytes beside the payload, limit {FIELDS_BYTES_MAX}")]
+    FieldsTooLarge {
+        /// Their length.
+        length: usize,
+    },
     /// Payload over the limit.
     #[error("payload has {length} bytes, limit {limit}")]
     PayloadTooLarge {
@@ -132,7 +142,9 @@ impl RecordError {
         match self {
             RecordError::Topic { .. } | RecordError::NoTopic => Code::BadTopic,
             RecordError::UnknownCritical(_) => Code::UnknownField,
-            RecordError::PayloadTooLarge { .. } => Code::TooLarge,
+            RecordError::PayloadTooLarge { .. } | RecordError::FieldsTooLarge { .. } => {
+                Code::TooLarge
+            }
             _ => Code::BadRecord,
         }
     }
@@ -250,6 +262,20 @@ impl<'a> RecordRef<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Checks the limits that a message has to keep before it is taken: its payload may have
+    /// `payload_bytes_max` bytes, and all else of it [`FIELDS_BYTES_MAX`].
+    pub fn check_size(&self, payload_bytes_max: usize) -> Result<(), RecordError> {
+        let length = self.payload.len();
+        if length > payload_bytes_max {
+            let limit = payload_bytes_max;
+            return Err(RecordError::PayloadTooLarge { length, limit });
+        }
+        match self.body.len() - length {
+            length if length > FIELDS_BYTES_MAX => Err(RecordError::FieldsTooLarge { length }),
+            _ => Ok(()),
+        }
     }
 
     /// The whole body.

@@ -134,3 +134,23 @@ proptest! {
         let _ = RecordRef::parse(&body[..cut]);
     }
 }
+
+#[test]
+fn a_message_without_its_payload_has_a_limit_of_its_own() {
+    let sized = |fields: usize, payload: usize| {
+        let message = Message::new("a", vec![0; payload]).with_header("h", vec![1; fields]);
+        let body = message.to_body();
+        RecordRef::parse(&body).unwrap().check_size(1000)
+    };
+    // Prefix, topic, and what stands before header and payload.
+    let overhead = Message::new("a", vec![0; 1000]).with_header("h", vec![1; 60_000]);
+    let overhead = overhead.encoded_len() - 61_000;
+    assert_eq!(sized(FIELDS_BYTES_MAX - overhead, 1000), Ok(()));
+    let length = FIELDS_BYTES_MAX + 1;
+    let error = sized(length - overhead, 1000).unwrap_err();
+    assert_eq!(error, RecordError::FieldsTooLarge { length });
+    assert_eq!(error.code(), Code::TooLarge);
+    let (length, limit) = (1001, 1000);
+    let error = RecordError::PayloadTooLarge { length, limit };
+    assert_eq!(sized(length, length), Err(error));
+}

@@ -46,7 +46,7 @@ pub fn run(args: CheckArgs, output: Output) -> anyhow::Result<()> {
     let path = path.ok_or_else(|| usage("which configuration? `waypost check FILE`"))?;
     let checked = config::check(&path);
     let plugins = match &checked.config {
-        Some(config) => check_plugins(config)?,
+        Some(config) => check_plugins(&path, config)?,
         None => Vec::new(),
     };
     let errors = checked.errors.len() + plugins.len();
@@ -109,7 +109,7 @@ fn show(
 }
 
 /// Loads and starts each plugin as its routes would; gives what is wrong.
-fn check_plugins(config: &Config) -> anyhow::Result<Vec<String>> {
+fn check_plugins(path: &Path, config: &Config) -> anyhow::Result<Vec<String>> {
     let mut errors = Vec::new();
     if config.plugins.is_empty() {
         return Ok(errors);
@@ -128,7 +128,8 @@ fn check_plugins(config: &Config) -> anyhow::Result<Vec<String>> {
             used_by.push(Vec::new());
         }
         for destinations in used_by {
-            errors.extend(check_plugin(&engine, plugin, destinations));
+            let error = check_plugin(&engine, plugin, destinations);
+            errors.extend(error.map(|e| format!("{}:{}: {e}", path.display(), plugin.line)));
         }
     }
     Ok(errors)

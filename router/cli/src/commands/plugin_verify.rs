@@ -85,6 +85,7 @@ pub fn run(args: &VerifyArgs, output: Output) -> anyhow::Result<()> {
             "sha256": digest,
             "headers": headers(interest),
             "payload": payload(interest),
+            "imports": plugin.imports(),
             "compile_ms": load.as_secs_f64() * 1e3,
             "init_ms": init.as_secs_f64() * 1e3,
             "memory_bytes": instance.memory_bytes(),
@@ -120,6 +121,11 @@ fn show(verified: &Verified<'_>) -> anyhow::Result<()> {
     output.line(format!("{} {ok}", style.bold(plugin.name())))?;
     output.line(fact("role", plugin.role().name()))?;
     output.line(fact("reads", &reads(verified.interest)))?;
+    let imports = match plugin.imports() {
+        [] => "nothing".to_owned(),
+        imports => imports.join(", "),
+    };
+    output.line(fact("imports", &imports))?;
     for (name, value) in &verified.facts {
         output.line(fact(name, value))?;
     }

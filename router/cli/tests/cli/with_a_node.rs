@@ -135,9 +135,13 @@ fn check_starts_the_plugins() {
     let wrong = wrong.replace("min-magnitude = 3", "min-magnitude = \"strong\"");
     let file = home.path().join("waypost.toml");
     std::fs::write(&file, wrong).expect("written");
+    let example = std::fs::read_to_string(&file).expect("written");
+    let line = example.lines().position(|line| line == "[[plugin]]");
+    let line = line.expect("a plugin") + 1;
     let output = home.run(&["check", "--config", file.to_str().expect("text")]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said = text(&output.stdout);
+    assert!(said.contains(&format!("waypost.toml:{line}: ")), "{said}");
     assert!(
         said.contains("'strong'") && said.contains("min-magnitude"),
         "{said}"
@@ -152,6 +156,7 @@ fn verify_says_what_a_file_is() {
     let verified = home.json(&["plugin", "verify", "--json", &filter]);
     assert_eq!(verified["role"], "filter");
     assert_eq!(verified["payload"], "all");
+    assert_eq!(verified["imports"], serde_json::json!([]));
     let error = home.fails(&["plugin", "verify", &filter, "--setting", "min=1"], 1);
     assert!(error.contains("min"), "{error}");
     let error = home.fails(&["plugin", "verify", file!()], 1);

@@ -4,7 +4,7 @@ use std::fs;
 
 use waypost_host::{CacheOptions, Engine, EngineOptions, PluginSpec, Role, Source};
 
-use crate::support::{engine, fixture, puppet, repository, tell};
+use crate::support::{engine, fixture, load, puppet, repository, tell};
 
 fn refusal_of(bytes: &[u8]) -> String {
     let source = Source::Bytes(bytes.to_vec().into());
@@ -196,4 +196,15 @@ fn the_digest_is_that_of_the_component() {
         .expect("loads");
     assert_eq!(from_file.digest(), from_bytes.digest());
     assert_eq!(from_file.digest().len(), 64);
+}
+
+#[test]
+fn imports_are_listed_by_their_names() {
+    let plugin = load(puppet(Role::Filter, &[]));
+    let imports = plugin.imports();
+    for expected in ["log.log", "clock.now-ms", "metrics.counter", "payload.read"] {
+        assert!(imports.iter().any(|i| i == expected), "{imports:?}");
+    }
+    let spec = PluginSpec::new("q", crate::support::stock("quake-magnitude"));
+    assert!(load(spec).imports().is_empty());
 }

@@ -198,6 +198,8 @@ pub struct PluginConfig {
     pub limits: PluginLimits,
     /// Where a message goes that it failed on.
     pub on_error: OnError,
+    /// The line of its section in the file, from 1: for whoever says what is wrong with it.
+    pub line: usize,
 }
 
 /// `[plugin.limits]`

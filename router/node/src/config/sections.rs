@@ -351,6 +351,7 @@ fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<PluginConfig> {
             ("pass", OnError::Pass),
         ],
     );
+    let line = table.doc.line(table.at);
     table.finish();
     Some(PluginConfig {
         name: name?.value,
@@ -359,6 +360,7 @@ fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<PluginConfig> {
         settings,
         limits,
         on_error,
+        line,
     })
 }
 

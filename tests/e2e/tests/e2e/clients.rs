@@ -179,6 +179,8 @@ fn too_many_connections_are_refused_until_one_ends() {
             .await;
         let error = refused.err().unwrap();
         assert!(error.is_retryable(), "{error}");
+        let text = "2 connections are open, which is as many as may be";
+        assert!(error.to_string().contains(text), "{error}");
         publish_all(&client, &messages("a/b", 1)).await;
         one.quic.close(quinn::VarInt::from_u32(0), b"");
         while client.node_info().await.unwrap().connections > 1 {}
