@@ -15,6 +15,7 @@ use waypost_wire::data::Range;
 
 use crate::journal::GroupKind;
 use crate::leases::{Lease, Leases};
+use crate::levels::Levels;
 use crate::ranges::RangeSet;
 use crate::waiting::Waiting;
 
@@ -34,6 +35,9 @@ pub struct Attempted {
 /// each) and its snapshots (about 4 B each), whatever its consumers do.
 const EXCEPTIONS_MAX: usize = 1 << 18;
 
+/// Messages of one level that are looked for at once.
+const LEVEL_RUN_MAX: u64 = 256;
+
 /// The state of one group.
 #[derive(Debug)]
 pub struct Group {
@@ -44,6 +48,8 @@ pub struct Group {
     fresh: u64,
     leases: Leases,
     waiting: Waiting,
+    /// What waits at which priority, where the queue has several.
+    levels: Option<Box<Levels>>,
     redelivered: u64,
 }
 
@@ -57,6 +63,7 @@ impl Group {
             fresh: start,
             leases: Leases::default(),
             waiting: Waiting::default(),
+            levels: None,
             redelivered: 0,
         }
     }
@@ -159,6 +166,11 @@ impl Group {
     }
 
     fn next_of_all(&self, end: u64) -> Option<Attempted> {
+        if let Some(levels) = &self.levels {
+            return levels
+                .next(LEVEL_RUN_MAX)
+                .map(|r| self.waiting.attempt_of(r));
+        }
         if let Some(waiting) = self.waiting.first() {
             return Some(waiting);
         }
@@ -212,6 +224,11 @@ impl Group {
 
     /// Takes a range from where it was next.
     fn leave(&mut self, range: Range) {
+        if let Some(levels) = &mut self.levels {
+            levels.take(range);
+            self.waiting.take(range);
+            return;
+        }
         if range.first >= self.fresh {
             debug_assert!(
                 range.first == self.fresh
@@ -266,7 +283,7 @@ impl Group {
         };
         let next: Vec<Attempted> = taken.into_iter().map(next).collect();
         for attempted in &next {
-            self.waiting.put(*attempted, due(attempted.attempt));
+            self.wait(*attempted, due(attempted.attempt));
         }
         next
     }
@@ -303,7 +320,7 @@ impl Group {
     /// Makes due what was delayed until now.
     pub fn wake_delayed(&mut self, now: u64) {
         for due in self.waiting.take_due(now) {
-            self.waiting.put(due, None);
+            self.wait(due, None);
         }
     }
 
@@ -324,6 +341,7 @@ impl Group {
         };
         self.leases.take_from_all(below);
         self.waiting.forget(below);
+        self.take_level(below);
         self.acked.remove_below(offset);
         self.floor = offset;
         self.fresh = self.fresh.max(offset);
@@ -336,6 +354,7 @@ impl Group {
         for range in ranges {
             self.leases.take_from_all(*range);
             self.waiting.forget(*range);
+            self.take_level(*range);
             self.acked.insert(*range);
         }
         self.raise_floor();
@@ -346,8 +365,12 @@ impl Group {
             self.floor = self.floor.max(range.last + 1);
         }
         self.fresh = self.fresh.max(self.floor);
+        self.trim_levels();
     }
 }
+
+#[path = "group_levels.rs"]
+mod priorities;
 
 #[path = "group_time.rs"]
 mod time;

@@ -20,6 +20,7 @@ pub mod group;
 pub mod journal;
 pub mod lastvalue;
 mod leases;
+pub mod levels;
 pub mod limits;
 pub mod pipeline;
 pub mod queue;

@@ -112,6 +112,27 @@ impl Waiting {
         taken
     }
 
+    /// The start of `range` that is at one attempt: what is due here, or at the first otherwise.
+    pub fn attempt_of(&self, range: Range) -> Attempted {
+        let Range { first, last } = range;
+        let here = self.again.range(..=first).next_back();
+        if let Some((_, (end, attempt))) = here.filter(|(_, (end, _))| *end >= first) {
+            return attempted(first, last.min(*end), *attempt);
+        }
+        let next = self
+            .again
+            .range(first..=last)
+            .next()
+            .map(|(next, _)| next - 1);
+        attempted(first, next.unwrap_or(last), 1)
+    }
+
+    /// Whether an offset waits for its time.
+    pub fn is_delayed(&self, offset: u64) -> bool {
+        let before = self.delayed.range(..=offset).next_back();
+        before.is_some_and(|(_, delayed)| delayed.last >= offset)
+    }
+
     /// Forgets everything in `range`, due or not.
     pub fn forget(&mut self, range: Range) {
         self.take(range);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use waypost_core::group::{Attempted, ConsumerId};
-use waypost_core::journal::{Entry, GroupOptions};
+use waypost_core::journal::{Entry, GroupKind, GroupOptions};
 use waypost_log::Vfs;
 use waypost_wire::Code;
 use waypost_wire::data::{ConsumerFrame, Range};
@@ -91,6 +91,9 @@ impl<V: Vfs> Shard<V> {
                 group,
                 kind,
             });
+        }
+        if attach.options.kind == GroupKind::Key && slot.queue.settings().priorities > 1 {
+            return Err(ManageError::KeyPriorities(slot.queue.name().into()));
         }
         if !groups.contains_key(&attach.group) && groups.len() >= GROUPS_MAX {
             return Err(ManageError::Groups(slot.queue.name().into(), GROUPS_MAX));

@@ -12,6 +12,8 @@ use crate::{Now, Options, Output, Shard, SlotId};
 
 /// Bytes read from the log at once, for one group: as much as fits a few batches.
 const READ_BYTES: u64 = 256 << 10;
+/// The same where priorities lead from place to place.
+const PRIORITY_READ_BYTES: u64 = 32 << 10;
 /// Messages of one delivery at most.
 const DELIVER_MESSAGES_MAX: u64 = waypost_wire::BATCH_MESSAGES_MAX as u64;
 /// Bytes of one delivery at most, unless it is one message.
@@ -84,6 +86,9 @@ impl<V: Vfs> Shard<V> {
     }
 
     fn deliver_group(&mut self, id: SlotId, group: &str, now: Now) {
+        if !self.know_priorities(id, group) {
+            return;
+        }
         let mut work = Work::default();
         loop {
             let Some((consumer, room)) = self.next_consumer(id, group, now) else {
@@ -289,7 +294,11 @@ impl<V: Vfs> Shard<V> {
         {
             return Found::Chunk(chunk.clone());
         }
-        let read = match self.log.read(incarnation, offset, READ_BYTES) {
+        let read_bytes = match slot.queue.settings().priorities {
+            1 => READ_BYTES,
+            _ => PRIORITY_READ_BYTES,
+        };
+        let read = match self.log.read(incarnation, offset, read_bytes) {
             Ok(read) => read,
             Err(ReadError::Damaged { end_offset, .. }) if end_offset <= offset => {
                 return Found::Unreadable;

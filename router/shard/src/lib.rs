@@ -20,6 +20,7 @@ mod intake;
 mod lastvalue;
 mod manage;
 mod open;
+mod priority;
 mod publish;
 mod select;
 mod settings;

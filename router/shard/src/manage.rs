@@ -28,6 +28,9 @@ pub enum ManageError {
     /// A queue has as many groups as it may.
     #[error("queue '{0}' has {1} groups, which is the limit")]
     Groups(Arc<str>, usize),
+    /// A group whose order by key would contradict the queue's priorities.
+    #[error("queue '{0}' has priorities, which a group that is ordered by key cannot keep")]
+    KeyPriorities(Arc<str>),
     /// A group that was made with other options.
     #[error(
         "group '{group}' of queue '{queue}' was made as '{}' or with other filters",
@@ -61,6 +64,7 @@ impl ManageError {
             | ManageError::Durability(_)
             | ManageError::OtherGroup { .. } => Code::Exists,
             ManageError::Needed(_) => Code::Forbidden,
+            ManageError::KeyPriorities(_) => Code::Unsupported,
             ManageError::Groups(..) => Code::Busy,
             ManageError::Log(_) | ManageError::Commit(_) => Code::Internal,
         }

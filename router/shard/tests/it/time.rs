@@ -1,10 +1,11 @@
 //! What is too old goes by itself, in bounded steps; what must wait waits.
 
 use waypost_core::DEAD_LETTER;
+use waypost_core::journal::{GroupKind, GroupOptions};
 use waypost_core::queue::{Durability, Expired, Settings};
-use waypost_shard::{Batch, Part};
+use waypost_shard::{Attach, Batch, Part, Start};
 use waypost_wire::slab::SlabBuilder;
-use waypost_wire::{Message, RecordRef};
+use waypost_wire::{Code, Message, RecordRef};
 
 use crate::harness::World;
 
@@ -197,4 +198,35 @@ fn last_values_are_known_again_after_a_restart() {
     assert_eq!(messages(&world, "q"), 200);
     put(&mut world, &[("k8", "new")]);
     assert_eq!(messages(&world, "q"), 200);
+}
+
+#[test]
+fn a_group_ordered_by_key_has_no_priorities() {
+    let mut world = world(Settings {
+        priorities: 4,
+        ..Settings::default()
+    });
+    let attach = |kind| Attach {
+        consumer: 1,
+        queue: "q".into(),
+        group: format!("{kind:?}"),
+        start: Start::Beginning,
+        options: GroupOptions {
+            kind,
+            ..GroupOptions::default()
+        },
+        ack_deadline_ms: None,
+        batch_bytes_max: 1 << 20,
+    };
+    let error = world
+        .shard
+        .attach(world.now, attach(GroupKind::Key))
+        .unwrap_err();
+    assert_eq!(error.code(), Code::Unsupported);
+    assert_eq!(
+        error.to_string(),
+        "queue 'q' has priorities, which a group that is ordered by key cannot keep"
+    );
+    let exclusive = world.shard.attach(world.now, attach(GroupKind::Exclusive));
+    assert_eq!(exclusive.unwrap(), 30_000);
 }

@@ -137,11 +137,16 @@ pub fn run(seed: u64, steps: u64) -> Result<Tally, Box<Failure>> {
 
 fn draw_settings(dice: &mut Dice) -> Settings {
     let ttl_ms = dice.once_in(2).then(|| dice.between(200, 6000));
+    let kind = dice.below(5);
     let age_max_ms = dice.once_in(5).then(|| dice.between(3000, 20_000));
     Settings {
         ttl_ms,
         age_max_ms,
-        last_value: dice.once_in(4),
+        last_value: kind == 0,
+        priorities: match kind {
+            1 | 2 => dice.between(2, 8) as u8,
+            _ => 1,
+        },
         expired: match dice.once_in(4) {
             true => Expired::Drop,
             false => Expired::DeadLetter,

@@ -336,6 +336,7 @@ impl Oracle {
         if self.settings.priorities == 1 {
             return Ok(());
         }
+        let start = self.starts[group].unwrap_or(0);
         let told = self.woken as i64 - clocks.now().mono_ms as i64;
         let before = self.entries.iter().find(|(other, e)| {
             let goes_first = e.level > entry.level || (e.level == entry.level && **other < offset);
@@ -346,7 +347,13 @@ impl Oracle {
                 .is_none_or(|wait| least + told >= wait as i64);
             let lives = !e.may_expire && !e.may_age;
             let waits = e.groups[group] == State::Waits { due_mono: 0 };
-            goes_first && waits && e.is_committed && is_due && lives && !self.dead.contains(other)
+            **other >= start
+                && goes_first
+                && waits
+                && e.is_committed
+                && is_due
+                && lives
+                && !self.dead.contains(other)
         });
         match before {
             None => Ok(()),
