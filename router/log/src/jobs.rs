@@ -17,6 +17,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::backup::{Copying, Linking};
 use crate::error::{Damage, IoError, JobError};
 use crate::format::segment::file_name;
 use crate::format::snapshot::SegmentInfo;
@@ -63,6 +64,8 @@ enum Work<V: Vfs> {
     },
     /// Remove the directory of a queue whose tombstone is synced.
     DropQueue { queue: Incarnation, queues: PathBuf },
+    /// Link all files into a backup.
+    Link(Linking),
 }
 
 /// What came of a job; for [`Log::finish_job`].
@@ -85,10 +88,12 @@ enum Done<V: Vfs> {
         first_offsets: Vec<u64>,
     },
     QueueDropped(Incarnation),
+    Linked(Copying),
+    NotLinked(IoError),
 }
 
 /// What a finished job achieved.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct JobReport {
     /// What was done, as a noun for logs and metrics.
     pub kind: &'static str,
@@ -96,6 +101,9 @@ pub struct JobReport {
     pub moved_bytes: u64,
     /// Entries of the WAL that could not be moved because they are damaged.
     pub damage: Vec<Damage>,
+    /// A backup's links are made, and this is left to be done; or they could not be made, and the
+    /// backup has ended.
+    pub backup: Option<Result<Copying, IoError>>,
 }
 
 impl<V: Vfs> Job<V> {
@@ -108,6 +116,7 @@ impl<V: Vfs> Job<V> {
             Work::Move { .. } => "move",
             Work::DropSegments { .. } => "drop segments",
             Work::DropQueue { .. } => "drop queue",
+            Work::Link(_) => "link",
         }
     }
 
@@ -161,6 +170,11 @@ impl<V: Vfs> Job<V> {
             Work::DropQueue { queue, queues } => {
                 drop_queue(vfs, &queues, queue).map(|()| Done::QueueDropped(queue))
             }
+            // That a backup fails is not the log's concern, whatever failed.
+            Work::Link(linking) => Ok(match linking.run(vfs) {
+                Ok(copying) => Done::Linked(copying),
+                Err(error) => Done::NotLinked(error),
+            }),
         })
     }
 }
@@ -173,6 +187,7 @@ impl<V: Vfs> Log<V> {
         }
         let work = self
             .name_job()
+            .or_else(|| self.linking().map(Work::Link))
             .or_else(|| self.recycle_job())
             .or_else(|| self.prepare_job(1))
             .or_else(|| self.drop_job())
@@ -242,6 +257,15 @@ impl<V: Vfs> Log<V> {
                 self.queues.remove(&queue);
                 "drop queue"
             }
+            Done::Linked(copying) => {
+                report.backup = Some(Ok(copying));
+                "link"
+            }
+            Done::NotLinked(error) => {
+                self.end_backup();
+                report.backup = Some(Err(error));
+                "link"
+            }
         };
         Ok(report)
     }
@@ -294,7 +318,9 @@ impl<V: Vfs> Log<V> {
         if is_needed || end > cutoff {
             return None;
         }
-        let keep = self.wal.spares.len() < self.options.spare_files_max;
+        // A backup that is being copied still reads it.
+        let is_pinned = self.pinned_seq.is_some_and(|pinned| seq <= pinned);
+        let keep = !is_pinned && self.wal.spares.len() < self.options.spare_files_max;
         Some(Work::Recycle {
             seq,
             from: self.wal.path(seq),

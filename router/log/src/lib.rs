@@ -20,6 +20,7 @@
 //! Deliberately absent: threads, clocks, sockets, and any knowledge of what a record or a queue's
 //! state says.
 
+pub mod backup;
 pub mod data_dir;
 pub mod dump;
 pub mod error;
@@ -40,6 +41,7 @@ pub mod recover;
 mod recover_wal;
 pub mod repair;
 mod replay;
+pub mod restore;
 pub mod scan;
 mod segments;
 mod shard_meta;

@@ -36,6 +36,10 @@ pub struct Log<V: Vfs> {
     /// Why the log takes nothing any more.
     pub(crate) poisoned: Option<String>,
     pub(crate) is_last_group_proven: bool,
+    /// Where a backup is wanted.
+    pub(crate) backup_dir: Option<PathBuf>,
+    /// WAL files up to this one are read by a backup.
+    pub(crate) pinned_seq: Option<u64>,
 }
 
 /// What a commit made durable.

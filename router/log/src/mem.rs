@@ -414,6 +414,15 @@ impl Vfs for MemVfs {
         Ok(())
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.enter_whole(Call::Change)?;
+        let id = disk.find(from)?;
+        disk.check_parent(to)?;
+        disk.change_name(to, Some(id));
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut disk = self.disk();
         disk.enter_whole(Call::Change)?;

@@ -162,6 +162,13 @@ impl<V: Vfs> Vfs for Overlay<V> {
         Ok(())
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut changes = lock(&self.changes);
+        let node = self.node(&mut changes, from)?;
+        changes.names.insert(to.to_owned(), Some(node));
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut changes = lock(&self.changes);
         self.node(&mut changes, path)?;

@@ -172,6 +172,8 @@ impl<V: Vfs> Log<V> {
             has_job: false,
             poisoned: None,
             is_last_group_proven: true,
+            backup_dir: None,
+            pinned_seq: None,
         };
         let low = log.options.nonce & u64::from(u32::MAX);
         let generation = u64::from(opens.saturating_add(1)) << 32 | low;

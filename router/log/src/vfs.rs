@@ -38,6 +38,8 @@ pub trait Vfs: Clone + Send + Sync + 'static {
     fn read_dir(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Gives a file or directory another name, replacing a file that had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file another name beside the one it has.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
@@ -124,6 +126,10 @@ impl Vfs for RealVfs {
         std::fs::rename(from, to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }
@@ -145,8 +151,11 @@ impl Vfs for RealVfs {
             .open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         file.set_len(0)?;
-        FileExt::write_all_at(&file, holder.as_bytes(), 0)?;
-        Ok(file)
+        match FileExt::write_all_at(&file, holder.as_bytes(), 0) {
+            // Whose it is, is for people; the lock holds on a full disk too.
+            Err(e) if e.kind() != io::ErrorKind::StorageFull => Err(e),
+            _ => Ok(file),
+        }
     }
 }
 

@@ -217,7 +217,11 @@ fn records_at(slab: &[u8], mut at: usize) -> Vec<(Range<usize>, Range<usize>)> {
 
 /// Opens the directory and reads all that it serves.
 pub fn serve(disk: &MemVfs) -> Result<Served, OpenError> {
-    let held = DataDir::open(disk, Path::new("/data"))?;
+    serve_at(disk, "/data")
+}
+
+pub fn serve_at(disk: &MemVfs, dir: &str) -> Result<Served, OpenError> {
+    let held = DataDir::open(disk, Path::new(dir))?;
     let (log, found) = Log::open(disk.clone(), &held.shard_dir(0), options(), NOW_MS)?;
     let (mut records, mut states, mut named) = (BTreeMap::new(), BTreeMap::new(), 0);
     for queue in &found.queues {

@@ -134,6 +134,12 @@ pub struct Expected {
     next_queue: u64,
 }
 
+impl Expected {
+    pub fn committed(&self) -> &View {
+        &self.committed
+    }
+}
+
 impl Harness {
     pub fn new(vfs: MemVfs) -> Result<Self, Died> {
         let (log, found) =

@@ -5,6 +5,7 @@
     reason = "helpers of tests fail as tests do: by a panic that names the place"
 )]
 
+mod backup;
 mod codec;
 mod crash;
 mod damage;
