@@ -65,6 +65,9 @@ enum Command {
     Queue(commands::queue::QueueArgs),
     Plugin(commands::plugin::PluginArgs),
     Node(commands::node::NodeArgs),
+    Backup(commands::backup::BackupArgs),
+    #[cfg(feature = "node")]
+    Restore(commands::restore::RestoreArgs),
     #[cfg(feature = "node")]
     Log(commands::log::LogArgs),
     #[cfg(feature = "node")]
@@ -108,6 +111,9 @@ impl Args {
             Command::Queue(args) => commands::queue::run(args, output),
             Command::Plugin(args) => commands::plugin::run(args, output),
             Command::Node(args) => commands::node::run(args, output),
+            Command::Backup(args) => commands::backup::run(args, output),
+            #[cfg(feature = "node")]
+            Command::Restore(args) => commands::restore::run(args, output),
             #[cfg(feature = "node")]
             Command::Log(args) => commands::log::run(args, output),
             #[cfg(feature = "node")]
@@ -174,6 +180,9 @@ mod tests {
             ("waypost", "Usage: waypost"),
             ("waypost plug", "unrecognized subcommand 'plug'"),
             ("waypost pub", "required arguments were not provided"),
+            ("waypost backup", "required arguments were not provided"),
+            ("waypost restore b", "required arguments were not provided"),
+            ("waypost log dump d --from x", "invalid digit"),
             ("waypost sub", "required arguments were not provided"),
             ("waypost sub a/#/b", "'#' must fill the last"),
             ("waypost pub a/+ x", "wildcard '+'"),

@@ -4,9 +4,9 @@
 //! node may have done it.
 
 use waypost_wire::control::{
-    self, Explain, Explained, Manage, ManageRequest, Managed, ManagedResponse, NodeInfo, NodeState,
-    Peeked, PluginList, PluginListed, QueueAdd, QueueList, QueueListed, QueueName, QueuePeek,
-    QueueSettings, QueueState,
+    self, BackedUp, Backup, Explain, Explained, Manage, ManageRequest, Managed, ManagedResponse,
+    NodeInfo, NodeState, Peeked, PluginList, PluginListed, QueueAdd, QueueList, QueueListed,
+    QueueName, QueuePeek, QueueSettings, QueueState,
 };
 use waypost_wire::{FrameType, Message};
 
@@ -121,6 +121,13 @@ impl Client {
     pub async fn node_info(&self) -> Result<NodeState, Error> {
         let request = ManageRequest::NodeInfo(NodeInfo {});
         expect!(self.manage(request).await?, NodeInfo)
+    }
+
+    /// Makes a backup of all that was confirmed before, in a directory of this name on the node's
+    /// disk. Returns when it is complete and durable.
+    pub async fn backup(&self, name: impl Into<String>) -> Result<BackedUp, Error> {
+        let request = ManageRequest::Backup(Backup { name: name.into() });
+        expect!(self.manage(request).await?, Backup)
     }
 
     /// What the node's routes and plugins would do with a message, without doing it.

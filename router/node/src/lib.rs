@@ -18,10 +18,12 @@
 pub mod admin;
 mod admission;
 pub mod alarms;
+mod backup;
 mod clock;
 pub mod config;
 mod connection;
 mod consumer;
+mod disk;
 mod error;
 pub mod identity;
 mod lanes;

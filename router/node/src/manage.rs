@@ -7,9 +7,9 @@ use bytes::Bytes;
 use quinn::SendStream;
 use waypost_shard::{GroupView, ManageError, QueueView, from_message, group_kind, to_message};
 use waypost_wire::control::{
-    self, Done, Explain, ExplainStep, Explained, GroupState, Manage, ManageRequest, Managed,
-    ManagedResponse, NodeState, Peeked, PeekedMessage, PluginListed, PluginState, QueueAdd,
-    QueueListed, QueuePeek, QueueState,
+    self, BackedUp, Done, Explain, ExplainStep, Explained, GroupState, Manage, ManageRequest,
+    Managed, ManagedResponse, NodeState, Peeked, PeekedMessage, PluginListed, PluginState,
+    QueueAdd, QueueListed, QueuePeek, QueueState,
 };
 use waypost_wire::{Code, FrameType, RecordRef, record};
 
@@ -108,6 +108,10 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
             need(Read)?;
             ManagedResponse::NodeInfo(node_state(conn).await?)
         }
+        ManageRequest::Backup(backup) => {
+            need(config::Manage::Node)?;
+            ManagedResponse::Backup(back_up(conn, backup.name).await?)
+        }
         ManageRequest::Explain(explain) => {
             need(Read)?;
             ManagedResponse::Explain(explained(conn, explain).await?)
@@ -119,12 +123,28 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
         | ManageRequest::Browse(_)
         | ManageRequest::Replay(_)
         | ManageRequest::Redrive(_)
-        | ManageRequest::Remove(_)
-        | ManageRequest::Backup(_) => {
+        | ManageRequest::Remove(_) => {
             let text = "this node does not offer the request yet".to_owned();
             return Err(StreamError::Refused(Code::Unsupported, text));
         }
     })
+}
+
+async fn back_up(conn: &Conn, name: String) -> Result<BackedUp, StreamError> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    conn.node.shard.send(Command::Backup { name, reply });
+    match answer.await {
+        Ok(Ok((path, done))) => Ok(BackedUp {
+            path: path.display().to_string(),
+            bytes: done.bytes,
+            files: done.files,
+        }),
+        Ok(Err(error)) => Err(StreamError::Refused(error.code(), error.to_string())),
+        Err(_) => Err(StreamError::Refused(
+            Code::Draining,
+            "the node stops".to_owned(),
+        )),
+    }
 }
 
 async fn ask<T>(

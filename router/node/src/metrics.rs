@@ -101,6 +101,10 @@ pub struct Metrics {
     pub wal: WalMetrics,
     /// Newest messages held for consumers at the tail, in bytes.
     pub cache_bytes: Gauge,
+    /// Free bytes of the data directory's disk, as of the last second.
+    pub disk_free_bytes: Gauge,
+    /// 1 while publishers are refused for want of disk space.
+    pub disk_full: Gauge,
 }
 
 /// Connections and what they opened.
@@ -195,6 +199,8 @@ impl Default for Metrics {
                 group_messages: Histogram::new(1),
             },
             cache_bytes: Gauge::default(),
+            disk_free_bytes: Gauge::default(),
+            disk_full: Gauge::default(),
         }
     }
 }
@@ -289,6 +295,16 @@ fn render_node(text: &mut Text, metrics: &Metrics) {
             "cache_bytes",
             "Newest messages held in memory for consumers at the tail.",
             &metrics.cache_bytes,
+        ),
+        (
+            "disk_free_bytes",
+            "Free bytes of the data directory's disk.",
+            &metrics.disk_free_bytes,
+        ),
+        (
+            "disk_full",
+            "1 while publishers are refused for want of disk space.",
+            &metrics.disk_full,
         ),
     ] {
         text.gauge(&format!("waypost_{name}"), help, gauge.get());

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use waypost_core::limits::Limits;
 use waypost_core::queue::Settings;
 use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions};
-use waypost_log::{DataDir, Log, RealVfs};
+use waypost_log::{DataDir, Log, OpenError, RealVfs};
 use waypost_shard::{ManageError, Shard};
 use waypost_wire::Code;
 
@@ -21,6 +21,7 @@ use crate::alarms::{AlarmKind, Alarms};
 use crate::clock::{Clock, wall_ms};
 use crate::config::Config;
 use crate::connection::{self, Admission, Conn};
+use crate::disk::{self, Disk};
 use crate::error::StartError;
 use crate::identity::Identities;
 use crate::lanes::{Lanes, Spread};
@@ -183,11 +184,20 @@ impl Starting {
 
         let (fatal_send, fatal) = mpsc::channel();
         let metrics = self.metrics.clone();
+        let log = &self.config.log;
+        let disk = Arc::new(Disk::new(
+            &self.config.node.data_dir,
+            log.disk_reserve_bytes,
+            log.reserve_file_bytes,
+            metrics.clone(),
+        ));
+        disk.tell(&self.alarms);
         let (shard, shard_join) = shard_thread::start(
             shard,
             self.clock,
             self.alarms.clone(),
             metrics,
+            disk.clone(),
             self.data.clone(),
             move |why| {
                 tracing::error!(why, "nothing can be stored any more");
@@ -246,13 +256,7 @@ impl Starting {
         lanes
             .handle(0)
             .spawn(accept(shared.clone(), endpoint.clone(), configs, spread));
-        let reserve = self.config.log.disk_reserve_bytes;
-        let watch = shard_thread::watch_disk(
-            shared.data_dir.clone(),
-            reserve,
-            &shared.shard,
-            &shared.alarms,
-        );
+        let watch = disk::watch(disk, self.alarms.clone());
         lanes.handle(0).spawn(watch);
         give_back_memory();
         Ok(Running {
@@ -295,8 +299,16 @@ impl Starting {
             ..waypost_log::Options::default()
         };
         let dir = self.data.shard_dir(0);
-        let (log, recovered) =
-            Log::open(RealVfs, &dir, options, wall_ms()).map_err(StartError::Data)?;
+        let open = || Log::open(RealVfs, &dir, options.clone(), wall_ms());
+        let opened = match open() {
+            Err(OpenError::Io(error))
+                if error.is_no_space() && disk::give_up(&self.config.node.data_dir) =>
+            {
+                open()
+            }
+            opened => opened,
+        };
+        let (log, recovered) = opened.map_err(StartError::Data)?;
         for torn in &recovered.report.torn {
             tracing::warn!(
                 ?torn,

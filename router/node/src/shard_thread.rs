@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -22,7 +21,9 @@ use waypost_wire::Code;
 use waypost_wire::data::{ConsumerFrame, Deliver, Exception, Level};
 
 use crate::alarms::{AlarmKind, Alarms};
+use crate::backup::{BackupError, BackupReply, Backups};
 use crate::clock::{Clock, wall_ms};
+use crate::disk::Disk;
 use crate::mailbox::{Inbox, Mailbox};
 use crate::metrics::Metrics;
 
@@ -121,6 +122,10 @@ pub(crate) enum Command {
         count: u32,
         reply: Reply<(Vec<Peeked>, u64)>,
     },
+    Backup {
+        name: String,
+        reply: BackupReply,
+    },
     /// Commit what is there, then end.
     Stop,
 }
@@ -129,8 +134,6 @@ pub(crate) enum Command {
 #[derive(Clone)]
 pub(crate) struct ShardHandle {
     inbox: Arc<Inbox<Command>>,
-    /// Publishers are refused: the disk is nearly full.
-    pub disk_full: Arc<AtomicBool>,
 }
 
 impl ShardHandle {
@@ -162,13 +165,16 @@ struct Thread {
     alarms: Arc<Alarms>,
     metrics: Arc<Metrics>,
     counted: Counters,
-    disk_full: Arc<AtomicBool>,
+    disk: Arc<Disk>,
     publishers: HashMap<Ticket, (Ticket, Arc<dyn PublishReply>)>,
     consumers: HashMap<ConsumerId, Arc<Mailbox<ConsumerEvent>>>,
     next_ticket: Ticket,
     jobs: mpsc::Sender<Job<RealVfs>>,
     jobs_done: mpsc::Receiver<JobDone<RealVfs>>,
     is_job_out: bool,
+    backups: Backups,
+    /// A job failed, and none has succeeded since.
+    is_job_stuck: bool,
     job_not_before: u64,
     last_work: u64,
     is_proven: bool,
@@ -184,14 +190,13 @@ pub(crate) fn start(
     clock: Clock,
     alarms: Arc<Alarms>,
     metrics: Arc<Metrics>,
+    disk: Arc<Disk>,
     held: impl Send + 'static,
     fatal: impl FnOnce(String) + Send + 'static,
 ) -> std::io::Result<(ShardHandle, std::thread::JoinHandle<()>)> {
     let inbox = Arc::new(Inbox::default());
-    let disk_full = Arc::new(AtomicBool::new(false));
     let handle = ShardHandle {
         inbox: inbox.clone(),
-        disk_full: disk_full.clone(),
     };
     let (jobs, jobs_in) = mpsc::channel::<Job<RealVfs>>();
     let (done, jobs_done) = mpsc::channel();
@@ -210,13 +215,15 @@ pub(crate) fn start(
         alarms,
         metrics,
         counted: Counters::default(),
-        disk_full,
+        backups: Backups::new(disk.dir()),
+        disk,
         publishers: HashMap::new(),
         consumers: HashMap::new(),
         next_ticket: 1,
         jobs,
         jobs_done,
         is_job_out: false,
+        is_job_stuck: false,
         job_not_before: 0,
         last_work: 0,
         // Not yet: so that the first turn comes by itself and prepares files.
@@ -285,7 +292,7 @@ impl Thread {
         let next = self.shard.next_timeout().filter(|_| !self.is_blocked);
         let timeout = next.map(|at| at.saturating_sub(now));
         let idle = (!self.is_proven).then_some(IDLE_SYNC.as_millis() as u64);
-        let job = self.is_job_out.then_some(20);
+        let job = (self.is_job_out || self.backups.is_busy()).then_some(20);
         let retry = (self.job_not_before > now).then(|| self.job_not_before - now);
         let ms = [timeout, idle, job, retry].into_iter().flatten().min()?;
         Some(Duration::from_millis(ms.max(1)))
@@ -330,12 +337,12 @@ impl Thread {
             Command::QueueRemove { name, reply } => {
                 let removed = self.shard.remove_queue(&name);
                 self.commit()?;
-                let _ = reply.send(removed);
+                let _ = reply.send(self.if_durable(&name, removed));
             }
             Command::QueuePurge { name, reply } => {
                 let purged = self.shard.purge_queue(now, &name);
                 self.commit()?;
-                let _ = reply.send(purged);
+                let _ = reply.send(self.if_durable(&name, purged));
             }
             Command::QueueInfo { name, reply } => drop(reply.send(self.shard.queue(&name))),
             Command::QueueList { reply } => drop(reply.send(Ok(self.shard.queues()))),
@@ -347,9 +354,25 @@ impl Thread {
             } => {
                 let _ = reply.send(self.shard.peek(&name, from, count));
             }
+            Command::Backup { name, reply } => {
+                // All that was confirmed is in it, and acks that came before.
+                self.commit()?;
+                match self.is_blocked {
+                    true => drop(reply.send(Err(BackupError::Blocked))),
+                    false => self.backups.begin(self.shard.log_mut(), &name, reply),
+                }
+            }
             Command::Stop => {}
         }
         Ok(0)
+    }
+
+    /// What was done is done, but a crash may undo it while the disk is full.
+    fn if_durable<T>(&self, name: &str, done: Result<T, ManageError>) -> Result<T, ManageError> {
+        match done {
+            Ok(_) if self.is_blocked => Err(ManageError::NotDurable(name.into())),
+            done => done,
+        }
     }
 
     fn publish(
@@ -364,12 +387,9 @@ impl Thread {
                 result: Err((code, text)),
             })
         };
-        if self.disk_full.load(Relaxed) {
+        if let Some(text) = self.disk.refusal() {
             self.shard.refused(&batch, Code::DiskFull);
-            refuse(
-                Code::DiskFull,
-                "the disk is nearly full; publish again later".to_owned(),
-            );
+            refuse(Code::DiskFull, text);
             return Ok(0);
         }
         let ticket = self.next_ticket;
@@ -419,7 +439,13 @@ impl Thread {
 
     fn commit(&mut self) -> Result<(), CommitError> {
         let before = std::time::Instant::now();
-        match self.shard.commit(self.clock.now()) {
+        let mut committed = self.shard.commit(self.clock.now());
+        // With the room that is kept for this, what frees space goes on.
+        if matches!(committed, Err(CommitError::NoSpace(_))) && self.disk.give_up() {
+            self.disk.tell(&self.alarms);
+            committed = self.shard.commit(self.clock.now());
+        }
+        match committed {
             Ok(()) => {
                 self.count_commit(before.elapsed());
                 if std::mem::take(&mut self.is_blocked) {
@@ -530,12 +556,17 @@ impl Thread {
         while let Ok(done) = self.jobs_done.try_recv() {
             self.finish_job(done)?;
         }
+        self.backups.poll(self.shard.log_mut());
         if self.is_job_out || self.clock.mono_ms() < self.job_not_before {
             return Ok(());
         }
         if let Some(job) = self.shard.log_mut().next_job() {
             self.is_job_out = self.jobs.send(job).is_ok();
             return Ok(());
+        }
+        // What could not be done need not be done any more.
+        if std::mem::take(&mut self.is_job_stuck) && !self.is_blocked {
+            self.alarms.clear(AlarmKind::DiskFull, "log");
         }
         let now = self.clock.mono_ms();
         if now >= self.snapshots_not_before {
@@ -551,15 +582,24 @@ impl Thread {
         match self.shard.log_mut().finish_job(done) {
             Ok(report) => {
                 tracing::debug!(kind = report.kind, "log job done");
+                if let Some(linked) = report.backup {
+                    self.backups.linked(linked);
+                }
                 for damage in report.damage {
                     let text = format!("{damage:?}");
                     self.alarms
                         .raise(AlarmKind::QuarantinedData, "log", text, wall_ms());
                 }
+                self.is_job_stuck = false;
                 self.alarms.clear(AlarmKind::DiskFull, "log");
                 Ok(true)
             }
             Err(JobError::Poisoned(why)) => Err(CommitError::Poisoned(why)),
+            // Offered again at once: there is room now.
+            Err(JobError::NoSpace(_)) if self.disk.give_up() => {
+                self.disk.tell(&self.alarms);
+                Ok(true)
+            }
             Err(error) => {
                 self.alarms.raise(
                     AlarmKind::DiskFull,
@@ -567,6 +607,7 @@ impl Thread {
                     format!("the log's work cannot go on: {error}"),
                     wall_ms(),
                 );
+                self.is_job_stuck = true;
                 self.job_not_before = self.clock.mono_ms() + JOB_RETRY.as_millis() as u64;
                 Ok(false)
             }
@@ -592,37 +633,5 @@ pub(crate) fn new_incarnation() -> Incarnation {
     match Incarnation::new(random) {
         Some(incarnation) => incarnation,
         None => unreachable!("an odd number is not 0"),
-    }
-}
-
-/// Watches the free space below `path`, once a second, until the node stops.
-pub(crate) fn watch_disk(
-    path: std::path::PathBuf,
-    reserve: u64,
-    shard: &ShardHandle,
-    alarms: &Arc<Alarms>,
-) -> impl Future<Output = ()> + use<> {
-    let (disk_full, alarms) = (shard.disk_full.clone(), alarms.clone());
-    async move {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
-        loop {
-            tick.tick().await;
-            let Ok(stat) = rustix::fs::statvfs(&path) else {
-                continue;
-            };
-            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-            let is_full = free < reserve;
-            if is_full != disk_full.swap(is_full, Relaxed) {
-                match is_full {
-                    true => alarms.raise(
-                        AlarmKind::DiskFull,
-                        "disk",
-                        format!("{free} bytes free, {reserve} are kept in reserve: publishers are refused"),
-                        wall_ms(),
-                    ),
-                    false => alarms.clear(AlarmKind::DiskFull, "disk"),
-                }
-            }
-        }
     }
 }

@@ -50,6 +50,12 @@ pub enum ManageError {
     /// The log could not do it.
     #[error(transparent)]
     Log(#[from] QueueError),
+    /// It was done, and the log has no room to say so.
+    #[error(
+        "queue '{0}': done, but not durable while the disk is full: a crash before there is room \
+         undoes it"
+    )]
+    NotDurable(Arc<str>),
     /// The removal of the queue that had this name could not be made durable.
     #[error("the removal of the queue that had this name is not durable: {0}")]
     Commit(#[from] CommitError),
@@ -66,6 +72,10 @@ impl ManageError {
             ManageError::Needed(_) => Code::Forbidden,
             ManageError::KeyPriorities(_) => Code::Unsupported,
             ManageError::Groups(..) => Code::Busy,
+            ManageError::NotDurable(_) | ManageError::Commit(CommitError::NoSpace(_)) => {
+                Code::DiskFull
+            }
+            ManageError::Log(QueueError::Io(error)) if error.is_no_space() => Code::DiskFull,
             ManageError::Log(_) | ManageError::Commit(_) => Code::Internal,
         }
     }

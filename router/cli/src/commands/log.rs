@@ -404,9 +404,7 @@ fn repair_dir(dir: &Path, is_dry: bool, output: Output) -> anyhow::Result<()> {
     let now = now.unwrap_or_default();
     let how = Repair {
         is_dry,
-        nonce: ring::rand::generate::<[u8; 8]>(&ring::rand::SystemRandom::new())
-            .map(|random| u64::from_le_bytes(random.expose()))
-            .map_err(|_| anyhow::anyhow!("the operating system gives no randomness"))?,
+        nonce: random()?,
         now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
     };
     let actions = repair(&RealVfs, dir, how)?;
@@ -427,6 +425,13 @@ fn repair_dir(dir: &Path, is_dry: bool, output: Output) -> anyhow::Result<()> {
         (false, false) => "repaired; `waypost log check` shows what is left",
     };
     output.line(format!("{}: {did}", dir.display()))
+}
+
+/// An unpredictable number.
+pub fn random() -> anyhow::Result<u64> {
+    ring::rand::generate::<[u8; 8]>(&ring::rand::SystemRandom::new())
+        .map(|random| u64::from_le_bytes(random.expose()))
+        .map_err(|_| anyhow::anyhow!("the operating system gives no randomness"))
 }
 
 fn file_name(path: &Path) -> String {

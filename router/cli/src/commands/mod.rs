@@ -1,5 +1,6 @@
 //! The commands, a file each: its arguments, what it does with them, and what it shows.
 
+pub mod backup;
 #[cfg(feature = "node")]
 pub mod check;
 pub mod consume;
@@ -13,6 +14,8 @@ pub mod plugin;
 mod plugin_verify;
 pub mod publish;
 pub mod queue;
+#[cfg(feature = "node")]
+pub mod restore;
 #[cfg(feature = "node")]
 pub mod run;
 pub mod subscribe;

@@ -138,6 +138,8 @@ pub struct LogConfig {
     pub ack_sync: Duration,
     /// Free disk space below which publishers are refused; acks still work.
     pub disk_reserve_bytes: u64,
+    /// A file that holds room for the log's own needs on a full disk; 0 is none.
+    pub reserve_file_bytes: u64,
 }
 
 /// `[[queue]]`
@@ -459,6 +461,7 @@ impl Default for LogConfig {
             segment_bytes: 64 << 20,
             ack_sync: Duration::from_millis(10),
             disk_reserve_bytes: 64 << 20,
+            reserve_file_bytes: 32 << 20,
         }
     }
 }

@@ -209,6 +209,7 @@ fn log(mut table: Table<'_, '_>, group_bytes: u64) -> LogConfig {
             Duration::from_millis(1)..=Duration::from_secs(1),
         ),
         disk_reserve_bytes: table.size("disk_reserve_bytes", default.disk_reserve_bytes, 0..=TIB),
+        reserve_file_bytes: table.size("reserve_file_bytes", default.reserve_file_bytes, 0..=TIB),
     };
     let file = config.wal_file_bytes;
     if !file.is_multiple_of(4096) {

@@ -34,6 +34,7 @@ drain_timeout = "200ms"
 wal_file_bytes = "4MiB"
 wal_bytes = "16MiB"
 disk_reserve_bytes = 0
+reserve_file_bytes = "4MiB"
 [[role]]
 name = "all"
 publish = ["#"]

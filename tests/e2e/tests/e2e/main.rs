@@ -21,6 +21,7 @@
     reason = "these are tests; a panic is their way to fail"
 )]
 
+mod backup;
 mod child;
 mod clients;
 mod data_dir;

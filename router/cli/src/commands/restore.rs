@@ -1,0 +1,59 @@
+//! `waypost restore`: a data directory from a backup.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use waypost_log::{RealVfs, inspect, restore};
+
+use super::log::{random, show_report};
+use crate::failure::{FAILED, Shown};
+use crate::output::{Output, note};
+use crate::units::counted;
+
+/// Make a data directory from a backup, and check it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: waypost restore /mnt/backups/before-upgrade /var/lib/waypost
+
+The directory must be empty or not exist. Each queue gets a new incarnation: what the node gave out
+after the backup and the restored queue will give out again must not be taken for one another.
+Certificates, tokens and the configuration are not in a backup: put your own beside it. Exit code 1
+where the backup is damaged; what could be read of it is restored.")]
+pub struct RestoreArgs {
+    /// The backup's directory
+    backup: PathBuf,
+    /// The data directory to be made
+    dir: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: RestoreArgs, output: Output) -> anyhow::Result<()> {
+    // One unpredictable number makes all of them so, and no two alike.
+    let mut state = random()?;
+    let mut number = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        state
+    };
+    let renamed = restore::restore(&RealVfs, &args.backup, &args.dir, &mut number)?;
+    let report = inspect::check(&RealVfs, &args.dir)?;
+    if output.is_json() {
+        let queue = |(old, new): (&waypost_log::Incarnation, &waypost_log::Incarnation)| json!({"was": old.hex(), "is": new.hex()});
+        output.json(&json!({
+            "backup": args.backup,
+            "dir": args.dir,
+            "ok": !report.has_loss(),
+            "queues": renamed.iter().map(queue).collect::<Vec<_>>(),
+        }))?;
+    } else {
+        note(format!(
+            "{} restored from {}",
+            counted(renamed.len() as u64, "queue"),
+            args.backup.display()
+        ));
+        show_report(&args.dir, &report, output)?;
+    }
+    match report.has_loss() {
+        true => Err(Shown(FAILED).into()),
+        false => Ok(()),
+    }
+}
