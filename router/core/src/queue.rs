@@ -1,9 +1,12 @@
 //! A queue: offsets, limits and its groups. Where the messages lie (memory, WAL, segment) is the
 //! caller's matter; this decides which offsets exist, who gets them, and what must be written.
+//! What happens at a queue's limits is in `queue/keeping.rs`.
 //!
 //! Invariants: offsets are given once and never again, whatever is purged; `first` never passes a
-//! message that some group still needs; what consumers get is below `visible`, which the caller
-//! raises when a sync has returned.
+//! message that some group still needs, unless a limit or a person said so; what consumers get is
+//! below `visible`, which the caller raises when a sync has returned.
+
+mod keeping;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +17,8 @@ use crate::dedup::Dedup;
 use crate::group::{Attempted, ConsumerId, Group};
 use crate::journal::{Entry, GroupId, GroupKind, GroupOptions, GroupSnapshot, Snapshot};
 use crate::ranges::RangeSet;
+
+pub use keeping::{Over, Truncated};
 
 pub use crate::settings::{
     AtLimit, DeliverWhen, Durability, Expired, PRIORITIES_MAX, Retain, Settings, SlowGroup,
@@ -46,12 +51,25 @@ pub enum Refusal {
         /// Its limit.
         limit: u64,
     },
+    /// One message is larger than all that the queue may hold.
+    #[error("queue '{queue}' holds {limit} bytes at most, a message has {bytes}")]
+    TooLarge {
+        /// Its name.
+        queue: String,
+        /// The message's bytes.
+        bytes: u64,
+        /// Its limit.
+        limit: u64,
+    },
 }
 
 impl Refusal {
     /// The code to answer with.
     pub fn code(&self) -> Code {
-        Code::QueueFull
+        match self {
+            Refusal::TooLarge { .. } => Code::TooLarge,
+            Refusal::FullBytes { .. } | Refusal::FullMessages { .. } => Code::QueueFull,
+        }
     }
 }
 
@@ -184,29 +202,6 @@ impl Queue {
     /// The same, to be told what was appended.
     pub fn dedup_mut(&mut self) -> &mut Dedup {
         &mut self.dedup
-    }
-
-    /// Whether `count` more messages with `bytes` fit.
-    pub fn admit(&self, count: u64, bytes: u64) -> Result<(), Refusal> {
-        let (queue, held) = (|| self.name.clone(), self.messages());
-        if self.bytes + bytes > self.settings.bytes_max {
-            let (held, limit) = (self.bytes, self.settings.bytes_max);
-            return Err(Refusal::FullBytes {
-                queue: queue(),
-                held,
-                more: bytes,
-                limit,
-            });
-        }
-        match self.settings.messages_max {
-            Some(limit) if held + count > limit => Err(Refusal::FullMessages {
-                queue: queue(),
-                held,
-                more: count,
-                limit,
-            }),
-            _ => Ok(()),
-        }
     }
 
     /// Gives offsets to `count` messages; the first of them. Call [`Queue::admit`] before.
@@ -356,19 +351,6 @@ impl Queue {
         let gone: Vec<Range> = self.gone.iter().collect();
         group.remove(&gone);
         group
-    }
-
-    /// Raises `first` to what the slowest group needs, and over what is gone; says whether it moved.
-    /// Without groups everything else stays, for the group that is made next.
-    pub fn raise_first(&mut self) -> bool {
-        let before = self.first;
-        let floor = self.groups.values().map(|g| g.group.floor()).min();
-        self.first = self.first.max(floor.unwrap_or(0));
-        if let Some(gone) = self.gone.covering(self.first) {
-            self.first = gone.last + 1;
-        }
-        self.gone.remove_below(self.first);
-        self.first > before
     }
 
     /// What is due next for a group of this queue; see [`Group::next_run`].
@@ -551,8 +533,10 @@ impl Recovering {
             self.queue.groups.insert(group.name, named);
         }
         self.queue.gone.remove_below(self.queue.first);
+        // Offsets may be given up before they were given out.
+        let given_up = self.queue.gone.last().map_or(0, |last| last + 1);
+        self.queue.next = self.queue.next.max(self.queue.first).max(given_up);
         self.queue.raise_first();
-        self.queue.next = self.queue.next.max(self.queue.first);
         self.queue.visible = self.queue.next;
         self.queue
     }

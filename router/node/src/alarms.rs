@@ -20,6 +20,8 @@ pub enum AlarmKind {
     OrphanedQueue,
     /// Free disk space is below the reserve: publishers are refused.
     DiskFull,
+    /// A queue at its limit let go of messages that a group had not acked.
+    QueueDropping,
     /// A plugin failed too often; no message goes through it.
     PluginOutOfService,
     /// A name is in the configuration and in the catalogue.

@@ -245,6 +245,8 @@ pub(crate) fn queue_state(view: QueueView) -> QueueState {
         published: view.published,
         delivered: view.delivered,
         acked: view.acked,
+        dropped: view.dropped,
+        dead_lettered: view.dead_lettered,
         name: view.name,
         ..QueueState::default()
     }

@@ -222,6 +222,10 @@ pub struct QueueStat {
     pub first_offset: u64,
     /// Offset that the next message gets.
     pub next_offset: u64,
+    /// Messages that made room at its limit, since the node started.
+    pub dropped: u64,
+    /// Messages that went from it to the dead letters, since the node started.
+    pub dead_lettered: u64,
     /// Its groups.
     pub groups: Vec<GroupStat>,
 }
@@ -424,6 +428,24 @@ fn render_queues(text: &mut Text, queues: &[QueueStat]) {
     ];
     for (name, help, read) in of_queues {
         text.metric(name, "gauge", help);
+        for queue in queues {
+            text.sample(name, &[("queue", &queue.name)], read(queue));
+        }
+    }
+    let totals: [(&str, &str, Read); 2] = [
+        (
+            "waypost_queue_dropped_messages_total",
+            "Messages that made room at the queue's limit.",
+            |q| q.dropped,
+        ),
+        (
+            "waypost_queue_dead_lettered_messages_total",
+            "Messages that went from the queue to the dead letters.",
+            |q| q.dead_lettered,
+        ),
+    ];
+    for (name, help, read) in totals {
+        text.metric(name, "counter", help);
         for queue in queues {
             text.sample(name, &[("queue", &queue.name)], read(queue));
         }

@@ -33,6 +33,8 @@ const GROUP_BYTES: u64 = 1 << 20;
 const IDLE_SYNC: Duration = Duration::from_millis(200);
 /// How often it is asked which queues must write a snapshot, which looks at every queue.
 const SNAPSHOT_CHECK_MS: u64 = 50;
+/// How long the alarm of a queue lasts that has dropped messages, in ms.
+const DROPPING_MS: u64 = 60_000;
 /// How long a job that failed for want of space waits.
 const JOB_RETRY: Duration = Duration::from_millis(500);
 
@@ -181,6 +183,8 @@ struct Thread {
     snapshots_not_before: u64,
     /// The pending group cannot be written for want of space.
     is_blocked: bool,
+    /// Queues that dropped messages, and until when their alarms last.
+    dropping: HashMap<String, u64>,
 }
 
 /// Starts the shard's thread. `fatal` is called when nothing can be confirmed any more. `held` is
@@ -230,6 +234,7 @@ pub(crate) fn start(
         is_proven: false,
         snapshots_not_before: 0,
         is_blocked: false,
+        dropping: HashMap::new(),
     };
     let join = std::thread::Builder::new()
         .name("waypost-shard-0".into())
@@ -278,6 +283,7 @@ impl Thread {
             }
             self.dispatch();
             self.run_jobs()?;
+            self.end_dropping(now.mono_ms);
             self.prove_when_idle(now.mono_ms)?;
             if stop {
                 return Ok(());
@@ -294,7 +300,10 @@ impl Thread {
         let idle = (!self.is_proven).then_some(IDLE_SYNC.as_millis() as u64);
         let job = (self.is_job_out || self.backups.is_busy()).then_some(20);
         let retry = (self.job_not_before > now).then(|| self.job_not_before - now);
-        let ms = [timeout, idle, job, retry].into_iter().flatten().min()?;
+        let dropping = self.dropping.values().min();
+        let dropping = dropping.map(|until| until.saturating_sub(now));
+        let all = [timeout, idle, job, retry, dropping];
+        let ms = all.into_iter().flatten().min()?;
         Some(Duration::from_millis(ms.max(1)))
     }
 
@@ -544,12 +553,35 @@ impl Thread {
                         mailbox.push(ConsumerEvent::Detached);
                     }
                 }
+                Output::Dropped { queue, messages } => self.dropped(queue, messages),
                 Output::Alarm { queue, text } => {
                     self.alarms
                         .raise(AlarmKind::QuarantinedData, &queue, text, wall_ms());
                 }
             }
         }
+    }
+
+    /// A queue let go of messages at its limit: an alarm, until that has not happened for a while.
+    fn dropped(&mut self, queue: String, messages: u64) {
+        let text = format!(
+            "{messages} messages that a group had not acked made room at the queue's limit since the node started"
+        );
+        self.alarms
+            .raise(AlarmKind::QueueDropping, &queue, text, wall_ms());
+        let until = self.clock.mono_ms() + DROPPING_MS;
+        self.dropping.insert(queue, until);
+    }
+
+    fn end_dropping(&mut self, now: u64) {
+        let alarms = &self.alarms;
+        self.dropping.retain(|queue, until| {
+            let lasts = *until > now;
+            if !lasts {
+                alarms.clear(AlarmKind::QueueDropping, queue);
+            }
+            lasts
+        });
     }
 
     fn run_jobs(&mut self) -> Result<(), CommitError> {

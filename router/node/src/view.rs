@@ -137,6 +137,8 @@ fn queue(view: QueueView) -> QueueStat {
         bytes_max: view.settings.bytes_max,
         first_offset: view.first_offset,
         next_offset: view.next_offset,
+        dropped: view.dropped,
+        dead_lettered: view.dead_lettered,
         groups: groups.collect(),
     }
 }

@@ -4,6 +4,8 @@
 //! leaves a message in neither place, nor in both; what cannot be moved now waits and is tried
 //! again.
 
+use std::sync::Arc;
+
 use waypost_core::group::Attempted;
 use waypost_core::journal::Entry;
 use waypost_core::pipeline::with_reasons;
@@ -74,6 +76,9 @@ impl<V: Vfs> Shard<V> {
             match self.move_set(now, id, &entry, &sorted.copies) {
                 Ok(()) => {
                     self.counters.dead_lettered += count;
+                    if let Some(slot) = self.slots.get_mut(&id) {
+                        slot.dead_lettered += count;
+                    }
                     self.moved.insert(id);
                     self.acks_wait(now);
                 }
@@ -108,12 +113,17 @@ impl<V: Vfs> Shard<V> {
         if let Some(incarnation) = self.incarnation_of(id) {
             self.log.append_state(incarnation, &entry.encode())?;
         }
-        let part = Part::new(waypost_core::DEAD_LETTER.into(), copies.clone()).timed(false);
+        let part = Part::new(self.dead_letters_of(id), copies.clone()).timed(false);
         if let Err(error) = self.append_parts(now, &[part]) {
             self.log.rollback(mark);
             return Err(error.into());
         }
         Ok(())
+    }
+
+    /// The queue that takes a queue's dead letters.
+    pub(crate) fn dead_letters_of(&self, _id: SlotId) -> Arc<str> {
+        waypost_core::DEAD_LETTER.into()
     }
 
     /// Makes copies until a set is full, the log has no more room, or a message cannot be read.

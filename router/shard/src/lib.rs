@@ -18,6 +18,7 @@ mod deliver;
 mod expiry;
 mod intake;
 mod lastvalue;
+mod limits;
 mod manage;
 mod open;
 mod priority;
@@ -100,6 +101,13 @@ pub enum Output {
         /// Which.
         consumer: ConsumerId,
     },
+    /// A queue at its limit let go of messages that some group had not acked.
+    Dropped {
+        /// Which.
+        queue: String,
+        /// How many, since the shard was opened.
+        messages: u64,
+    },
     /// Something that a person must see.
     Alarm {
         /// The queue that it is about.
@@ -161,6 +169,8 @@ pub struct Counters {
     pub aged: u64,
     /// Messages that a newer one of their key replaced.
     pub replaced: u64,
+    /// Messages that made room for newer ones at a queue's limit.
+    pub dropped: u64,
     /// Acks and the like for messages that the consumer did not hold.
     pub stale: u64,
 }
@@ -185,6 +195,10 @@ pub struct Shard<V: Vfs> {
     /// Durable queues that were removed since the last commit.
     removed: BTreeSet<Arc<str>>,
     timers: BTreeSet<(u64, SlotId)>,
+    /// Queues that let go of messages which a group had not acked, since the last commit.
+    dropping: BTreeSet<SlotId>,
+    /// The oldest messages of a full queue are being moved to the dead letters.
+    is_making_room: bool,
     /// Publishes in the pending group, and queues that show their messages after it.
     waiting: Vec<Accepted>,
     appended: BTreeSet<SlotId>,
@@ -279,11 +293,13 @@ impl<V: Vfs> Shard<V> {
         for id in std::mem::take(&mut self.appended) {
             if let Some(slot) = self.slots.get_mut(&id) {
                 slot.queue.set_visible();
+                slot.committed = slot.queue.next();
                 self.ready.insert(id);
             }
         }
         self.outputs
             .extend(self.waiting.drain(..).map(Output::Accepted));
+        self.tell_dropped();
         // What a consumer said may be among the entries that are still missing.
         if self.behind.is_empty() {
             for consumer in self.leaving.drain(..) {

@@ -108,6 +108,10 @@ pub struct QueueView {
     pub delivered: u64,
     /// Since the node started.
     pub acked: u64,
+    /// By a limit, since the node started.
+    pub dropped: u64,
+    /// From here to the dead letters, since the node started.
+    pub dead_lettered: u64,
 }
 
 /// A group as others see it.
@@ -344,5 +348,7 @@ fn view(slot: &Slot) -> QueueView {
         published: slot.published,
         delivered: slot.delivered,
         acked: slot.acked,
+        dropped: slot.dropped,
+        dead_lettered: slot.dead_lettered,
     }
 }

@@ -42,6 +42,8 @@ impl<V: Vfs> Shard<V> {
             behind: BTreeSet::new(),
             removed: BTreeSet::new(),
             timers: BTreeSet::new(),
+            dropping: BTreeSet::new(),
+            is_making_room: false,
             waiting: Vec::new(),
             appended: BTreeSet::new(),
             leaving: Vec::new(),
@@ -113,9 +115,10 @@ impl<V: Vfs> Shard<V> {
         recovering.trimmed(found.first_offset);
         recovering.at_least(found.next_offset);
         let mut slot = Slot::new(recovering.finish(), Some(found.incarnation), "network");
-        for (end, bytes) in self.log.extents(found.incarnation) {
-            slot.tail.mark(end, bytes);
+        for (first, end, bytes) in self.log.extents(found.incarnation) {
+            slot.tail.mark(first, end, bytes);
         }
+        slot.tail.trim(slot.queue.first(), &mut self.cache);
         slot.queue.set_bytes(slot.tail.marked_bytes());
         let id = self.add_slot(slot);
         // The crash may have come between an ack and what it frees.

@@ -171,6 +171,7 @@ impl<V: Vfs> Shard<V> {
     /// and says what was refused, after the next commit where a part must be synced. After an error
     /// nothing was taken, and nothing follows.
     pub fn publish(&mut self, now: Now, batch: &Batch) -> Result<(), PublishError> {
+        self.make_place(now, &batch.parts)?;
         let taken = self.sort_out(batch)?;
         let stamp = batch.stamp.as_ref();
         let entries = match stamp {
@@ -178,6 +179,7 @@ impl<V: Vfs> Shard<V> {
             None => Vec::new(),
         };
         self.append_all(now, &taken.parts, &taken.ids, &entries)?;
+        self.drop_oldest(&taken.ids);
         if let (Some(stamp), Some(holds)) = (stamp, taken.holds) {
             self.sessions
                 .set_holds(&stamp.producer, stamp.session, holds);
@@ -234,9 +236,11 @@ impl<V: Vfs> Shard<V> {
         now: Now,
         parts: &[Part],
     ) -> Result<Vec<SlotId>, PublishError> {
+        self.make_place(now, parts)?;
         let ids = self.ids_of(parts)?;
         self.admit(parts, &ids)?;
         self.append_all(now, parts, &ids, &[])?;
+        self.drop_oldest(&ids);
         Ok(ids)
     }
 
@@ -412,7 +416,7 @@ impl<V: Vfs> Shard<V> {
         while let Some((id, first_offset)) = self.cache.over() {
             if let Some(slot) = self.slots.get_mut(&id) {
                 // What is not committed can only be read from here.
-                if first_offset >= slot.queue.visible() {
+                if first_offset >= slot.committed {
                     self.cache.note(id, first_offset);
                     return;
                 }

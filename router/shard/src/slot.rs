@@ -50,6 +50,8 @@ pub(crate) struct Slot {
     pub members: BTreeMap<String, Members>,
     /// What was read from the log for a reader without a group, while it reads.
     pub read_ahead: Vec<Chunk>,
+    /// Offsets below are in the log, and can be read from there.
+    pub committed: u64,
     /// The log was told that offsets below are not needed.
     pub trimmed: u64,
     pub timer: Option<u64>,
@@ -64,6 +66,11 @@ pub(crate) struct Slot {
     pub published: u64,
     pub delivered: u64,
     pub acked: u64,
+    /// Messages that made room at a limit, and of those the ones that a group had not acked.
+    pub dropped: u64,
+    pub dropped_unacked: u64,
+    /// Messages that went from here to the dead letters.
+    pub dead_lettered: u64,
 }
 
 impl Slot {
@@ -73,6 +80,7 @@ impl Slot {
             received: Received::new(queue.next()),
             sweep_at: None,
             last_values: last_values(&queue),
+            committed: queue.next(),
             queue,
             incarnation,
             members: BTreeMap::new(),
@@ -83,6 +91,9 @@ impl Slot {
             published: 0,
             delivered: 0,
             acked: 0,
+            dropped: 0,
+            dropped_unacked: 0,
+            dead_lettered: 0,
         }
     }
 }

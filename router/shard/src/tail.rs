@@ -54,9 +54,25 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Tail {
     chunks: VecDeque<Chunk>,
-    /// (end offset, bytes) of stretches, in order.
-    marks: VecDeque<(u64, u64)>,
+    /// Stretches, in order.
+    marks: VecDeque<Mark>,
     is_storage: bool,
+}
+
+/// Bytes of a stretch of offsets; what a part of it has is taken as its share of the offsets.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    first: u64,
+    end: u64,
+    bytes: u64,
+}
+
+impl Mark {
+    /// The bytes of its first `offsets`.
+    fn share(&self, offsets: u64) -> u64 {
+        let all = u128::from(self.end - self.first).max(1);
+        (u128::from(self.bytes) * u128::from(offsets) / all) as u64
+    }
 }
 
 impl Tail {
@@ -79,7 +95,7 @@ impl Tail {
     ) {
         let slab = detached(slab);
         let end = first_offset + u64::from(slab.count());
-        self.mark(end, slab.bytes().len() as u64);
+        self.mark(first_offset, end, slab.bytes().len() as u64);
         if !self.is_storage {
             budget.used += slab.bytes().len();
         }
@@ -92,19 +108,38 @@ impl Tail {
     }
 
     /// Counts bytes that lie elsewhere: found at recovery.
-    pub fn mark(&mut self, end: u64, bytes: u64) {
+    pub fn mark(&mut self, first: u64, end: u64, bytes: u64) {
         match self.marks.back_mut() {
-            Some((last_end, held)) if *held + bytes <= MARK_BYTES => {
-                *last_end = end;
-                *held += bytes;
+            Some(last) if last.end == first && last.bytes + bytes <= MARK_BYTES => {
+                last.end = end;
+                last.bytes += bytes;
             }
-            _ => self.marks.push_back((end, bytes)),
+            _ => self.marks.push_back(Mark { first, end, bytes }),
         }
     }
 
     /// All bytes that the marks count.
     pub fn marked_bytes(&self) -> u64 {
-        self.marks.iter().map(|(_, bytes)| bytes).sum()
+        self.marks.iter().map(|mark| mark.bytes).sum()
+    }
+
+    /// The offset below which this many bytes lie, as far as the marks tell.
+    pub fn end_of_bytes(&self, bytes: u64) -> u64 {
+        let mut left = bytes;
+        let mut end = 0;
+        for mark in &self.marks {
+            if left == 0 {
+                return end;
+            }
+            end = mark.end;
+            if left < mark.bytes {
+                let offsets = u128::from(mark.end - mark.first);
+                let share = (u128::from(left) * offsets).div_ceil(u128::from(mark.bytes));
+                return mark.first + share as u64;
+            }
+            left -= mark.bytes;
+        }
+        end
     }
 
     /// Whether it can hold messages from `budget`'s point of view.
@@ -131,11 +166,17 @@ impl Tail {
             self.chunks.pop_front();
         }
         let mut freed = 0;
-        while let Some((end, bytes)) = self.marks.front()
-            && *end <= first
+        while let Some(mark) = self.marks.front_mut()
+            && mark.first < first
         {
-            freed += bytes;
-            self.marks.pop_front();
+            let part = mark.share(first.min(mark.end) - mark.first);
+            freed += part;
+            if mark.end <= first {
+                self.marks.pop_front();
+            } else {
+                mark.first = first;
+                mark.bytes -= part;
+            }
         }
         freed
     }
@@ -157,5 +198,30 @@ impl Tail {
     pub fn first_from(&self, offset: u64) -> Option<&Chunk> {
         self.chunks
             .get(self.chunks.partition_point(|c| c.end() <= offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is let go of bit by bit adds up, and a limit in bytes finds its offset.
+    #[test]
+    fn bytes_follow_offsets() {
+        let mut budget = Budget::new(0);
+        let mut tail = Tail::new(false);
+        tail.mark(0, 100, 40_000);
+        tail.mark(100, 200, 60_000);
+        tail.mark(250, 260, 7);
+        assert_eq!(tail.marked_bytes(), 100_007);
+        assert_eq!(tail.end_of_bytes(0), 0);
+        assert_eq!(tail.end_of_bytes(400), 1);
+        assert_eq!(tail.end_of_bytes(401), 2);
+        assert_eq!(tail.end_of_bytes(40_001), 101);
+        assert_eq!(tail.end_of_bytes(1 << 40), 260);
+        let steps = [0, 1, 50, 150, 150, 220, 255, 300];
+        let freed = steps.map(|first| tail.trim(first, &mut budget));
+        assert_eq!(freed.iter().sum::<u64>(), 100_007);
+        assert_eq!(freed[..4], [0, 400, 19_600, 50_000]);
     }
 }

@@ -115,12 +115,16 @@ pub fn identify(body: &[u8]) -> Identity {
         Some(DeadLetter {
             place: Place {
                 queue: header("waypost-dead-queue")?,
-                group: header("waypost-dead-group")?,
+                // None where the queue's limit made it go.
+                group: header("waypost-dead-group").unwrap_or_default(),
                 offset: header("waypost-dead-offset")?.parse().ok()?,
             },
             tag,
             reason: header("waypost-dead-reason")?,
-            attempts: header("waypost-dead-attempts")?.parse().ok()?,
+            attempts: match header("waypost-dead-attempts") {
+                Some(attempts) => attempts.parse().ok()?,
+                None => 0,
+            },
         })
     };
     dead().map_or_else(|| foreign("its headers are wrong"), Identity::Dead)

@@ -1,5 +1,6 @@
-//! What was rejected or ran out of attempts, and nothing else, is in the dead-letter queue, with
-//! its reason; and once it is there, the original does not come again: copy and ack are one set.
+//! What was rejected, ran out of attempts, or made room at a limit, and nothing else, is in the
+//! dead-letter queue, with its reason; and once it is there, the original does not come again: copy
+//! and ack are one set.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +15,10 @@ pub fn justified(letter: &DeadLetter, spent: &BTreeSet<(Place, Tag)>) -> Result<
     Violation::unless(spent.contains(&fact), NAME, || {
         format!("{letter:?} was neither rejected nor out of attempts")
     })?;
-    Violation::unless(
-        !letter.reason.is_empty() && letter.attempts > 0,
-        NAME,
-        || format!("{letter:?} does not say why"),
-    )
+    let was_tried = letter.attempts > 0 || letter.place.group.is_empty();
+    Violation::unless(!letter.reason.is_empty() && was_tried, NAME, || {
+        format!("{letter:?} does not say why")
+    })
 }
 
 /// An original is delivered.

@@ -55,8 +55,10 @@ fn in_order(
     consumer: u64,
     is_bound: impl Fn(&Content) -> bool,
 ) -> Result<(), Violation> {
+    let moved_below = queue.moved.last().map_or(0, |last| last + 1);
     let begin = group
         .start
+        .max(moved_below)
         .max(queue.purged_below)
         .max(queue.released_below);
     // What a dead letter is may not be known yet.

@@ -8,6 +8,7 @@ pub mod atomic_sets;
 pub mod attempts;
 pub mod dead_letters;
 pub mod group_order;
+pub mod limits;
 pub mod memory_bounded;
 pub mod nothing_foreign;
 pub mod nothing_lost;

@@ -191,6 +191,13 @@ impl GroupModel {
         }
     }
 
+    /// A limit took the message away: it ended, and is not owed as a dead letter of this group.
+    pub(super) fn end_for_good(&mut self, offset: u64) {
+        if let Some(progress) = self.progress.get_mut(&offset) {
+            progress.end(End::Acked);
+        }
+    }
+
     /// Nobody holds or waits for what lies below.
     pub(super) fn let_go_of_flights(&mut self, below: u64) {
         for (_, progress) in self.progress.range_mut(..below) {

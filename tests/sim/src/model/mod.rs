@@ -13,7 +13,7 @@ use crate::invariants::{Violation, accepted_once, atomic_sets};
 use crate::message::{DeadLetter, Place, Tag};
 
 pub use group::{End, Flight, GroupModel, Progress};
-pub use queue::{Content, Entry, QueueModel};
+pub use queue::{Content, Entry, Keeps, QueueModel};
 
 /// Identifies a queue over its whole life: its incarnation.
 pub type Life = u64;

@@ -1,6 +1,8 @@
 //! What is known of one queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use waypost_core::queue::AtLimit;
 
 use crate::invariants::{Violation, append_order, nothing_lost, offsets};
 use crate::message::{DeadLetter, Place, Tag};
@@ -64,13 +66,28 @@ pub struct QueueModel {
     purged_synced: u64,
     /// Offsets below were let go of, durably.
     pub released_below: u64,
+    /// What it keeps, and how much.
+    pub keeps: Keeps,
+    /// Offsets of messages that a limit made dead letters.
+    pub moved: BTreeSet<u64>,
     /// Its groups.
     pub groups: BTreeMap<String, GroupModel>,
 }
 
+/// What a queue keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeps {
+    /// Acked messages too.
+    pub is_log: bool,
+    /// Messages at most.
+    pub messages_max: u64,
+    /// What happens then.
+    pub at_limit: AtLimit,
+}
+
 impl QueueModel {
     /// An empty queue.
-    pub fn new(name: &str, is_durable: bool, deliver_max: u32) -> QueueModel {
+    pub fn new(name: &str, is_durable: bool, deliver_max: u32, keeps: Keeps) -> QueueModel {
         QueueModel {
             name: name.to_owned(),
             is_durable,
@@ -83,6 +100,8 @@ impl QueueModel {
             purged_below: 0,
             purged_synced: 0,
             released_below: 0,
+            keeps,
+            moved: BTreeSet::new(),
             groups: BTreeMap::new(),
         }
     }
@@ -120,12 +139,50 @@ impl QueueModel {
         groups.for_each(|g| g.let_go_of_flights(next));
     }
 
+    /// Its limit made everything below `first` go.
+    pub fn dropped(&mut self, first: u64) {
+        if first > self.purged_below {
+            self.purge(first);
+        }
+    }
+
+    /// Its limit made dead letters of what lies below `first` and nobody was done with. Gives what
+    /// may be among them.
+    pub fn dead_lettered(&mut self, first: u64) -> Vec<(Place, Tag)> {
+        let left: Vec<u64> = self.entries.range(..first).map(|(o, _)| *o).collect();
+        let mut moved = Vec::new();
+        for offset in left {
+            let is_done = self.is_done_with(offset);
+            for group in self.groups.values_mut() {
+                group.end_for_good(offset);
+            }
+            let Some(tag) = self.entries.get(&offset).and_then(|e| e.content.tag()) else {
+                continue;
+            };
+            if !is_done {
+                self.moved.insert(offset);
+            }
+            // Acks may have been lost in a crash; what was rejected may have waited for its place
+            // among the dead letters: the shard knows.
+            let place = Place {
+                queue: self.name.clone(),
+                group: String::new(),
+                offset,
+            };
+            moved.push((place, tag));
+        }
+        let groups = self.groups.values_mut();
+        groups.for_each(|g| g.let_go_of_flights(first));
+        moved
+    }
+
     /// A recovery showed where the queue begins: a purge that was not synced happened, or not.
     pub fn resolve_purge(&mut self, first: u64) {
         if first < self.purged_below {
             self.purged_below = self.purged_synced;
         }
         self.purged_synced = self.purged_below;
+        self.moved.split_off(&first);
     }
 
     /// A commit returned. Messages that a publisher waits for are confirmed when it is told.
@@ -155,29 +212,37 @@ impl QueueModel {
                 || content.is_some_and(|content| !group.takes(content))
                 || group.progress.get(&offset).is_some_and(|p| p.end.is_some())
         };
-        offset < self.purged_below || (!self.groups.is_empty() && self.groups.values().all(is_done))
+        let is_let_go = offset < self.purged_below || self.moved.contains(&offset);
+        is_let_go
+            || (!self.keeps.is_log && !self.groups.is_empty() && self.groups.values().all(is_done))
     }
 
     /// The queue durably holds nothing below `first`. Gives the places of messages that must
     /// therefore be dead letters.
     pub fn release(&mut self, first: u64) -> Result<Vec<(Place, Tag)>, Violation> {
         nothing_lost::let_go(self, first)?;
-        let mut owed = Vec::new();
+        let place = |group: &str, offset: u64| Place {
+            queue: self.name.clone(),
+            group: group.to_owned(),
+            offset,
+        };
+        let tag = |offset: u64| self.entries.get(&offset).and_then(|e| e.content.tag());
+        let moved = self
+            .moved
+            .range(self.purged_below..first.max(self.purged_below));
+        let mut owed: Vec<(Place, Tag)> = moved
+            .filter_map(|offset| Some((place("", *offset), tag(*offset)?)))
+            .collect();
         for (name, group) in &self.groups {
             for (offset, progress) in group.progress.range(..first) {
                 let is_owed = progress.end == Some(End::Spent) && *offset >= self.purged_below;
-                let tag = self.entries.get(offset).and_then(|e| e.content.tag());
-                if let (true, Some(tag)) = (is_owed, tag) {
-                    let place = Place {
-                        queue: self.name.clone(),
-                        group: name.clone(),
-                        offset: *offset,
-                    };
-                    owed.push((place, tag));
+                if let (true, Some(tag)) = (is_owed, tag(*offset)) {
+                    owed.push((place(name, *offset), tag));
                 }
             }
         }
         self.entries = self.entries.split_off(&first);
+        self.moved = self.moved.split_off(&first);
         for group in self.groups.values_mut() {
             group.progress = group.progress.split_off(&first);
         }

@@ -24,6 +24,7 @@ impl World {
         self.tidy()?;
         for name in self.model.names() {
             self.attach_drain(&name)?;
+            self.empty_log(&name)?;
         }
         for _ in 0..ROUNDS_MAX {
             self.drain_round()?;

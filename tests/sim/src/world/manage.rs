@@ -2,22 +2,26 @@
 //! whenever it happens.
 
 use waypost_core::DEAD_LETTER;
-use waypost_core::queue::{Durability, Settings};
+use waypost_core::queue::{Durability, Retain, Settings};
 use waypost_log::{Incarnation, JobError, QueueError};
 use waypost_shard::ManageError;
 
 use crate::invariants::{Violation, progress};
 use crate::message::Place;
 use crate::model::{End, QueueModel};
-use crate::world::World;
+use crate::world::{World, keeping};
 
 /// Queues that a run may have besides the dead letters, and whether each is durable.
-const QUEUES: [(&str, bool); 5] = [
+const QUEUES: [(&str, bool); 9] = [
     ("a", true),
     ("b", true),
     ("c", true),
     ("d", true),
     ("m", false),
+    ("last", true),
+    ("last-m", false),
+    ("log", true),
+    ("moves", true),
 ];
 const DELIVER_MAX: u32 = 3;
 
@@ -32,7 +36,8 @@ fn backoff_ms(name: &str) -> u64 {
 impl World {
     /// Makes the queues that the run begins with, or that a restart took away.
     pub(crate) fn restore_queues(&mut self) -> Result<(), Violation> {
-        for (name, is_durable) in [(DEAD_LETTER, true), ("a", true), ("b", true), ("m", false)] {
+        let names = ["a", "b", "last", "log", "moves"].map(|name| (name, true));
+        for (name, is_durable) in [(DEAD_LETTER, true), ("m", false)].into_iter().chain(names) {
             for round in 0.. {
                 if self.model.live(name).is_some() {
                     break;
@@ -65,19 +70,25 @@ impl World {
         let Some(incarnation) = Incarnation::new(life) else {
             return Ok(());
         };
+        let keeps = keeping::keeps(name);
         let settings = Settings {
             durability: match is_durable {
                 true => Durability::Sync,
                 false => Durability::Memory,
             },
             bytes_max: 300 << 10,
-            messages_max: Some(2000),
+            messages_max: Some(keeps.messages_max),
+            at_limit: keeps.at_limit,
+            retain: match keeps.is_log {
+                true => Retain::Log,
+                false => Retain::UntilAcked,
+            },
             ack_deadline_ms: 2000,
             deliver_max: DELIVER_MAX,
             backoff_ms: backoff_ms(name),
             ..Settings::default()
         };
-        let mut model = QueueModel::new(name, is_durable, DELIVER_MAX);
+        let mut model = QueueModel::new(name, is_durable, DELIVER_MAX, keeps);
         model.backoff_ms = backoff_ms(name);
         self.trace.line(format!("create '{name}' {life:x}"));
         match self.shard.ensure_queue(name, settings, incarnation, "node") {
@@ -119,7 +130,7 @@ impl World {
         }
     }
 
-    fn purge(&mut self, name: &str) -> Result<(), Violation> {
+    pub(crate) fn purge(&mut self, name: &str) -> Result<(), Violation> {
         let now = self.now();
         match self.shard.purge_queue(now, name) {
             Ok(messages) => {

@@ -60,6 +60,9 @@ impl World {
                     self.consumers.remove(&consumer);
                 }
                 Output::Detached { consumer } => self.trace.line(format!("detached {consumer}")),
+                Output::Dropped { queue, messages } => {
+                    self.trace.line(format!("'{queue}' dropped {messages}"));
+                }
                 Output::Alarm { text, .. } => self.alarm(text)?,
             }
         }

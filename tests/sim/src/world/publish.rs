@@ -69,6 +69,8 @@ impl World {
                 Ok(()) => return self.taken(ticket, parts, tags, before),
                 Err(error) => error,
             };
+            // Room may have been made all the same.
+            self.note_limits(parts)?;
             if self.next_offsets(parts) != before {
                 let what = format!("publish {ticket} was refused and left something: {error}");
                 return Err(Violation::new("atomic_sets", what));
@@ -142,6 +144,7 @@ impl World {
         self.trace.line(line);
         self.tally.published += messages.len() as u64;
         self.model.published(ticket, &messages)?;
+        self.note_limits(parts)?;
         self.take_outputs()
     }
 
