@@ -265,8 +265,8 @@ impl Disk {
     /// As [`enter`](Self::enter), for calls that do nothing when they fail.
     fn enter_whole(&mut self, call: Call) -> io::Result<()> {
         match self.enter(call)? {
-            Some(fault) if call != Call::Read => fault.to_result(),
-            _ => Ok(()),
+            Some(fault) => fault.to_result(),
+            None => Ok(()),
         }
     }
 
@@ -574,7 +574,8 @@ impl VfsFile for MemFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.with(Call::Read, |disk, _| {
+        self.with(Call::Read, |disk, fault| {
+            fault.map_or(Ok(()), Fault::to_result)?;
             Ok(disk
                 .inodes
                 .get(&self.id)

@@ -36,6 +36,8 @@ pub fn run(args: RestoreArgs, output: Output) -> anyhow::Result<()> {
     };
     let renamed = restore::restore(&RealVfs, &args.backup, &args.dir, &mut number)?;
     let report = inspect::check(&RealVfs, &args.dir)?;
+    // A queue that was removed has a number in the log still.
+    let queues: usize = report.shards.iter().map(|s| s.queues.len()).sum();
     if output.is_json() {
         let queue = |(old, new): (&waypost_log::Incarnation, &waypost_log::Incarnation)| json!({"was": old.hex(), "is": new.hex()});
         output.json(&json!({
@@ -47,7 +49,7 @@ pub fn run(args: RestoreArgs, output: Output) -> anyhow::Result<()> {
     } else {
         note(format!(
             "{} restored from {}",
-            counted(renamed.len() as u64, "queue"),
+            counted(queues as u64, "queue"),
             args.backup.display()
         ));
         show_report(&args.dir, &report, output)?;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use waypost_log::format::entry::{EntryKind, entries};
 use waypost_log::format::segment::SEGMENT_HEADER_BYTES;
 use waypost_log::inspect;
-use waypost_log::mem::MemVfs;
+use waypost_log::mem::{Call, Fault, MemVfs};
 use waypost_log::scan;
 use waypost_log::{
     DataDir, Incarnation, Log, OpenError, Options, Position, ReadError, Recovered, Replay, Vfs,
@@ -444,4 +444,38 @@ fn any_file_is_gone() {
         let is_hit = |p: &Placed, _| p.file == *file;
         check(&made, &disk, &made.required(is_hit), &what);
     }
+}
+
+/// A read that comes short is read on; one that fails is an error, and no evidence of damage: the
+/// next opening finds everything.
+#[test]
+fn any_read_of_an_opening_fails_or_comes_short() {
+    let made = pristine();
+    let sound = serve(&made.disk.kill()).unwrap();
+    let open = |disk: &MemVfs| {
+        let held = DataDir::open(disk, Path::new("/data"))?;
+        Log::open(disk.clone(), &held.shard_dir(0), options(), NOW_MS)
+    };
+    let mut failed = 0;
+    for nth in 0.. {
+        let what = format!("read {nth}");
+        let disk = made.disk.kill();
+        disk.fail_at_call(Call::Read, nth, Fault::Io);
+        match open(&disk).map(drop) {
+            Ok(()) => break,
+            Err(OpenError::Io(_)) => failed += 1,
+            Err(error) => panic!("{what}: {error}"),
+        }
+        disk.clear_fault();
+        let after = serve(&disk.kill()).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert!(!after.is_alarming(), "{what}: {:?}", after.found.report);
+        assert_eq!(after.records, sound.records, "{what}");
+        assert_eq!(after.states, sound.states, "{what}");
+
+        let disk = made.disk.kill();
+        disk.fail_at_call(Call::Read, nth, Fault::ShortRead);
+        let (_, found) = open(&disk).unwrap_or_else(|e| panic!("{what} short: {e}"));
+        assert!(!found.report.is_alarming(), "{what} short");
+    }
+    assert!(failed > 20, "an opening reads only {failed} times");
 }
