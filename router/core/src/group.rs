@@ -14,6 +14,7 @@
 use waypost_wire::data::Range;
 
 use crate::journal::GroupKind;
+use crate::keyed::{KeyHash, Keys};
 use crate::leases::{Lease, Leases};
 use crate::levels::Levels;
 use crate::ranges::RangeSet;
@@ -51,6 +52,8 @@ pub struct Group {
     /// What waits at which priority, where the queue has several.
     levels: Option<Box<Levels>>,
     redelivered: u64,
+    /// In a `key` group.
+    keys: Option<Box<Keys>>,
 }
 
 impl Group {
@@ -65,6 +68,7 @@ impl Group {
             waiting: Waiting::default(),
             levels: None,
             redelivered: 0,
+            keys: (kind == GroupKind::Key).then(Box::default),
         }
     }
 
@@ -200,7 +204,12 @@ impl Group {
     /// Gives a range, which must be (the start of) the one that [`Group::next_run`] gave, to a
     /// consumer until `deadline`.
     pub fn lease(&mut self, consumer: ConsumerId, run: Attempted, deadline: u64) {
-        self.leave(run.range);
+        self.claim(run.range);
+        self.give(consumer, run, deadline);
+    }
+
+    /// Gives a claimed range to a consumer until `deadline`.
+    pub fn give(&mut self, consumer: ConsumerId, run: Attempted, deadline: u64) {
         if run.attempt > 1 {
             self.redelivered += run.range.count();
         }
@@ -213,21 +222,12 @@ impl Group {
         self.leases.put(run.range.first, lease);
     }
 
-    /// Passes over a range that this group does not get: its data is damaged or gone, or its
-    /// filters do not take it. It counts as acked. The range must be the one that
-    /// [`Group::next_run`] gave.
-    pub fn skip(&mut self, range: Range) {
-        self.leave(range);
-        self.acked.insert(range);
-        self.raise_floor();
-    }
-
-    /// Takes a range from where it was next.
-    fn leave(&mut self, range: Range) {
+    /// Takes a range from where it was next; at once it must be given, parked or skipped. Gives the
+    /// attempt that it is at.
+    pub fn claim(&mut self, range: Range) -> u32 {
         if let Some(levels) = &mut self.levels {
             levels.take(range);
-            self.waiting.take(range);
-            return;
+            return self.waiting.take(range).first().map_or(1, |t| t.attempt);
         }
         if range.first >= self.fresh {
             debug_assert!(
@@ -235,11 +235,55 @@ impl Group {
                     || self.acked.covering(self.fresh).map(|r| r.last + 1) == Some(range.first)
             );
             self.fresh = range.last + 1;
-            return;
+            return 1;
         }
         let taken = self.waiting.take(range);
         let count: u64 = taken.iter().map(|t| t.range.count()).sum();
         debug_assert_eq!(count, range.count(), "{range:?} is neither fresh nor due");
+        taken.first().map_or(1, |taken| taken.attempt)
+    }
+
+    /// The keys of a `key` group.
+    pub fn keys_mut(&mut self) -> Option<&mut Keys> {
+        self.keys.as_deref_mut()
+    }
+
+    /// Passes over a claimed message of a key until its turn comes.
+    pub fn park(&mut self, offset: u64, attempt: u32, key: KeyHash) {
+        self.waiting.park(offset, attempt);
+        if let Some(keys) = &mut self.keys {
+            keys.park(offset, key);
+        }
+    }
+
+    /// The attempt that a parked message is at.
+    pub fn parked_attempt(&self, offset: u64) -> u32 {
+        self.waiting.parked_attempt(offset)
+    }
+
+    /// A range that is with nobody waits. In a `key` group each message of a key waits for its turn.
+    fn put_waiting(&mut self, waiting: Attempted, due: Option<u64>) {
+        let Some(keys) = &mut self.keys else {
+            return self.wait(waiting, due);
+        };
+        for offset in waiting.range.first..=waiting.range.last {
+            let (range, attempt) = (Range::one(offset), waiting.attempt);
+            let is_known = keys.knows(offset);
+            if is_known {
+                keys.back(offset, due.is_none());
+            }
+            match due {
+                None if is_known => self.waiting.park(offset, attempt),
+                due => self.waiting.put(Attempted { range, attempt }, due),
+            }
+        }
+    }
+
+    fn settled(&mut self, range: Range) {
+        self.acked.insert(range);
+        if let Some(keys) = &mut self.keys {
+            keys.forget(range);
+        }
     }
 
     /// Marks as done what this consumer holds of `ranges`; gives what was newly done.
@@ -247,7 +291,7 @@ impl Group {
         let mut done = Vec::with_capacity(ranges.len());
         for range in ranges {
             for held in self.leases.take(consumer, *range) {
-                self.acked.insert(held.range);
+                self.settled(held.range);
                 done.push(held.range);
             }
         }
@@ -266,7 +310,7 @@ impl Group {
 
     /// Counts ranges that were taken as acked.
     pub fn settle(&mut self, taken: &[Attempted]) {
-        taken.iter().for_each(|t| self.acked.insert(t.range));
+        taken.iter().for_each(|t| self.settled(t.range));
         self.raise_floor();
     }
 
@@ -283,7 +327,7 @@ impl Group {
         };
         let next: Vec<Attempted> = taken.into_iter().map(next).collect();
         for attempted in &next {
-            self.wait(*attempted, due(attempted.attempt));
+            self.put_waiting(*attempted, due(attempted.attempt));
         }
         next
     }
@@ -303,6 +347,21 @@ impl Group {
         }
     }
 
+    /// A consumer came.
+    pub fn join(&mut self, consumer: ConsumerId) {
+        if let Some(keys) = &mut self.keys {
+            keys.join(consumer);
+        }
+    }
+
+    /// A consumer went. Gives everything that it held, to be put back by the caller.
+    pub fn leave(&mut self, consumer: ConsumerId) -> Vec<Attempted> {
+        if let Some(keys) = &mut self.keys {
+            keys.leave(consumer);
+        }
+        self.take_all(consumer)
+    }
+
     /// Takes back everything that a consumer holds.
     pub fn take_all(&mut self, consumer: ConsumerId) -> Vec<Attempted> {
         let all = Range {
@@ -320,7 +379,7 @@ impl Group {
     /// Makes due what was delayed until now.
     pub fn wake_delayed(&mut self, now: u64) {
         for due in self.waiting.take_due(now) {
-            self.wait(due, None);
+            self.put_waiting(due, None);
         }
     }
 
@@ -342,6 +401,9 @@ impl Group {
         self.leases.take_from_all(below);
         self.waiting.forget(below);
         self.take_level(below);
+        if let Some(keys) = &mut self.keys {
+            keys.forget(below);
+        }
         self.acked.remove_below(offset);
         self.floor = offset;
         self.fresh = self.fresh.max(offset);
@@ -355,7 +417,7 @@ impl Group {
             self.leases.take_from_all(*range);
             self.waiting.forget(*range);
             self.take_level(*range);
-            self.acked.insert(*range);
+            self.settled(*range);
         }
         self.raise_floor();
     }

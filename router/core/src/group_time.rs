@@ -6,8 +6,8 @@ impl Group {
     /// Sets a range aside until `due` without its having been tried: its attempt stays. It must be
     /// (the start of) the one that [`Group::next_run`] gave. Later messages pass it.
     pub fn set_aside(&mut self, run: Attempted, due: u64) {
-        self.leave(run.range);
-        self.waiting.put(run, Some(due));
+        self.claim(run.range);
+        self.put_waiting(run, Some(due));
     }
 
     /// Whether this group is done with an offset.

@@ -18,6 +18,7 @@ pub mod age;
 pub mod dedup;
 pub mod group;
 pub mod journal;
+pub mod keyed;
 pub mod lastvalue;
 mod leases;
 pub mod levels;

@@ -21,6 +21,8 @@ struct Delayed {
 pub(crate) struct Waiting {
     /// First offset to (last, attempt): due now.
     again: BTreeMap<u64, (u64, u32)>,
+    /// Offset to attempt: passed over in a `key` group; their turn comes with their key's.
+    parked: BTreeMap<u64, u32>,
     /// By first offset.
     delayed: BTreeMap<u64, Delayed>,
     /// (due, first).
@@ -45,7 +47,16 @@ impl Waiting {
             .delayed
             .iter()
             .map(|(&first, d)| attempted(first, d.last, d.attempt));
-        again.chain(delayed)
+        let parked = self
+            .parked
+            .iter()
+            .map(|(&offset, &attempt)| attempted(offset, offset, attempt));
+        again.chain(delayed).chain(parked)
+    }
+
+    /// Adds a message whose turn comes with its key's.
+    pub fn park(&mut self, offset: u64, attempt: u32) {
+        self.parked.insert(offset, attempt);
     }
 
     /// The first range that is due now.
@@ -86,8 +97,24 @@ impl Waiting {
         Some(delayed)
     }
 
-    /// Takes out what is due now in `range`; gives it, in order.
+    /// The attempt that a parked message is at.
+    pub fn parked_attempt(&self, offset: u64) -> u32 {
+        self.parked.get(&offset).copied().unwrap_or(1)
+    }
+
+    /// Takes out what is due now in `range`, parked or not.
     pub fn take(&mut self, range: Range) -> Vec<Attempted> {
+        let mut taken = self.take_again(range);
+        if !self.parked.is_empty() {
+            let parked = self
+                .parked
+                .extract_if(range.first..=range.last, |_, _| true);
+            taken.extend(parked.map(|(offset, attempt)| attempted(offset, offset, attempt)));
+        }
+        taken
+    }
+
+    fn take_again(&mut self, range: Range) -> Vec<Attempted> {
         let start = start_of(&self.again, range);
         let firsts: Vec<u64> = self
             .again

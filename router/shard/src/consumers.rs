@@ -66,6 +66,8 @@ pub(crate) struct Consumer {
     pub batch_bytes_max: u64,
     /// Its number among all consumers of the shard.
     pub joined: u64,
+    /// Its group is of kind `key`.
+    pub is_keyed: bool,
     /// It is among its group's open ones.
     pub is_open: bool,
 }
@@ -112,6 +114,13 @@ impl<V: Vfs> Shard<V> {
             // The only group of a queue may begin above what it holds.
             self.moved.insert(id);
         }
+        let mut is_keyed = false;
+        if let Some(slot) = self.slots.get_mut(&id)
+            && let Some(named) = slot.queue.group_mut(&attach.group)
+        {
+            is_keyed = named.options.kind == GroupKind::Key;
+            named.group.join(attach.consumer);
+        }
         let consumer = Consumer {
             slot: id,
             group: attach.group,
@@ -124,6 +133,7 @@ impl<V: Vfs> Shard<V> {
             held: 0,
             batch_bytes_max: attach.batch_bytes_max,
             joined: self.joined,
+            is_keyed,
             is_open: false,
         };
         self.consumers.insert(attach.consumer, consumer);
@@ -283,11 +293,20 @@ impl<V: Vfs> Shard<V> {
             return;
         };
         self.ready.insert(state.slot);
+        if state.is_keyed
+            && let Some(slot) = self.slots.get_mut(&state.slot)
+            && let Some(named) = slot.queue.group_mut(&state.group)
+            && let Some(keys) = named.group.keys_mut()
+        {
+            keys.wake(consumer);
+        }
         if std::mem::replace(&mut state.is_open, true) {
             return;
         }
-        let slot = self.slots.get_mut(&state.slot);
-        if let Some(members) = slot.and_then(|s| s.members.get_mut(&state.group)) {
+        let Some(slot) = self.slots.get_mut(&state.slot) else {
+            return;
+        };
+        if let Some(members) = slot.members.get_mut(&state.group) {
             members.open.push_back(consumer);
         }
     }
@@ -332,9 +351,7 @@ impl<V: Vfs> Shard<V> {
             }
         }
         let named = slot.queue.group_mut(&state.group);
-        let taken = named
-            .map(|n| n.group.take_all(consumer))
-            .unwrap_or_default();
+        let taken = named.map(|n| n.group.leave(consumer)).unwrap_or_default();
         if is_clean {
             let before = |a: Attempted| Attempted {
                 attempt: a.attempt.saturating_sub(1),

@@ -43,12 +43,12 @@ pub(crate) struct Picked<'a> {
 
 /// What a group did in its turn without delivering.
 #[derive(Default)]
-struct Work {
-    passed: u64,
+pub(crate) struct Work {
+    pub passed: u64,
 }
 
 impl Work {
-    fn is_enough(&self) -> bool {
+    pub fn is_enough(&self) -> bool {
         self.passed >= PASSED_MAX
     }
 }
@@ -81,8 +81,16 @@ impl<V: Vfs> Shard<V> {
         };
         let groups: Vec<String> = slot.members.keys().cloned().collect();
         for group in groups {
-            self.deliver_group(id, &group, now);
+            match self.kind_of(id, &group) {
+                Some(GroupKind::Key) => self.deliver_keyed(id, &group, now),
+                _ => self.deliver_group(id, &group, now),
+            }
         }
+    }
+
+    fn kind_of(&self, id: SlotId, group: &str) -> Option<GroupKind> {
+        let named = self.slots.get(&id)?.queue.groups().get(group)?;
+        Some(named.options.kind)
     }
 
     fn deliver_group(&mut self, id: SlotId, group: &str, now: Now) {
@@ -145,7 +153,12 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// The consumer whose turn it is among those that take something.
-    fn next_consumer(&mut self, id: SlotId, group: &str, now: Now) -> Option<(ConsumerId, Room)> {
+    pub(crate) fn next_consumer(
+        &mut self,
+        id: SlotId,
+        group: &str,
+        now: Now,
+    ) -> Option<(ConsumerId, Room)> {
         let slot = self.slots.get_mut(&id)?;
         let kind = slot.queue.groups().get(group)?.options.kind;
         let members = slot.members.get_mut(group)?;
@@ -196,18 +209,15 @@ impl<V: Vfs> Shard<V> {
             runs: &[leased],
             slab: part.slice(0, count),
         };
-        self.send(id, group, consumer, room, picked);
+        let slot = self.slots.get_mut(&id);
+        if let Some(named) = slot.and_then(|s| s.queue.group_mut(group)) {
+            named.group.lease(consumer, leased, room.deadline);
+        }
+        self.send(id, consumer, picked);
     }
 
-    /// Leases what was picked to a consumer, and sends it.
-    pub(crate) fn send(
-        &mut self,
-        id: SlotId,
-        group: &str,
-        consumer: ConsumerId,
-        room: &Room,
-        picked: Picked<'_>,
-    ) {
+    /// Sends to a consumer what was picked and leased to it.
+    pub(crate) fn send(&mut self, id: SlotId, consumer: ConsumerId, picked: Picked<'_>) {
         let Picked {
             time_ms,
             runs,
@@ -227,15 +237,8 @@ impl<V: Vfs> Shard<V> {
         let Some(slot) = self.slots.get_mut(&id) else {
             return;
         };
-        let Some(named) = slot.queue.group_mut(group) else {
-            return;
-        };
-        for run in runs {
-            named.group.lease(consumer, *run, room.deadline);
-            if run.attempt > 1 {
-                self.counters.redelivered += run.range.count();
-            }
-        }
+        let again = runs.iter().filter(|run| run.attempt > 1);
+        self.counters.redelivered += again.map(|run| run.range.count()).sum::<u64>();
         let count = u64::from(slab.count());
         slot.delivered += count;
         self.counters.delivered += count;
@@ -257,13 +260,13 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// Passes over offsets that the queue has no message for.
-    fn skip(&mut self, id: SlotId, group: &str, range: Range) {
+    pub(crate) fn skip(&mut self, id: SlotId, group: &str, range: Range) {
         if let Some(named) = self
             .slots
             .get_mut(&id)
             .and_then(|s| s.queue.group_mut(group))
         {
-            named.group.skip(range);
+            named.group.remove(&[range]);
             self.moved.insert(id);
         }
     }

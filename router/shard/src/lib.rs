@@ -17,6 +17,7 @@ mod dead;
 mod deliver;
 mod expiry;
 mod intake;
+mod keyed;
 mod lastvalue;
 mod limits;
 mod manage;

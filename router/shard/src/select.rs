@@ -84,6 +84,11 @@ impl<V: Vfs> Shard<V> {
         }
         if !passed.is_empty() {
             named.group.remove(&passed);
+        }
+        for taken in &runs {
+            named.group.lease(consumer, *taken, room.deadline);
+        }
+        if !passed.is_empty() {
             self.moved.insert(id);
             self.acks_wait(now);
         }
@@ -92,7 +97,7 @@ impl<V: Vfs> Shard<V> {
             runs: &runs,
             slab,
         };
-        self.send(id, group, consumer, room, picked);
+        self.send(id, consumer, picked);
         passed.iter().map(Range::count).sum()
     }
 }

@@ -13,7 +13,7 @@ use crate::world::{Consumer, World};
 
 const CONSUMERS_MAX: usize = 8;
 /// Groups of which a run has some; the names say how they are made.
-pub(crate) const GROUPS: [&str; 5] = ["s1", "s2", "s-a", "x1", "x-ab"];
+pub(crate) const GROUPS: [&str; 7] = ["s1", "s2", "s-a", "x1", "x-ab", "k1", "k-bc"];
 
 /// How a group of this name is made.
 fn options_of(group: &str) -> GroupOptions {
