@@ -339,7 +339,9 @@ impl<V: Vfs> Log<V> {
     }
 
     fn drop_job(&mut self) -> Option<Work<V>> {
-        if let Some((queue, _)) = self.queues.iter().find(|(_, q)| q.is_buried) {
+        // Of several the same one each time, so that a run can be repeated.
+        let buried = self.queues.iter().filter(|(_, q)| q.is_buried);
+        if let Some((queue, _)) = buried.min_by_key(|(queue, _)| queue.get()) {
             return Some(Work::DropQueue {
                 queue: *queue,
                 queues: self.dir.join("queues"),
@@ -348,7 +350,8 @@ impl<V: Vfs> Log<V> {
         let (queue, state) = self
             .queues
             .iter()
-            .find(|(_, q)| !q.is_removed && q.has_trimmed_segment())?;
+            .filter(|(_, q)| !q.is_removed && q.has_trimmed_segment())
+            .min_by_key(|(queue, _)| queue.get())?;
         let first_offsets = state
             .segments
             .iter()
