@@ -50,6 +50,13 @@ pub fn to_json(record: &RecordRef<'_>, about: &[(&str, Value)]) -> Value {
     if let Some(ms) = record.time_to_live_ms() {
         object.insert("ttl_ms".into(), ms.into());
     }
+    if let Some(ms) = record.not_before_ms() {
+        object.insert("delay_ms".into(), ms.into());
+    }
+    let priority = waypost_wire::peek::priority(record.body());
+    if priority > 0 {
+        object.insert("priority".into(), priority.into());
+    }
     if record.header_count() > 0 {
         object.insert("headers".into(), headers_to_json(record));
     }
@@ -141,6 +148,8 @@ struct Line {
     content_type: Option<String>,
     reply_to: Option<String>,
     ttl_ms: Option<u64>,
+    delay_ms: Option<u64>,
+    priority: Option<u8>,
     #[serde(default)]
     headers: Map<String, Value>,
     payload: Option<Value>,
@@ -177,6 +186,11 @@ pub fn from_json_line(line: &str, defaults: &Message) -> Result<Message, String>
     message.content_type = line.content_type.or(message.content_type);
     message.reply_to = line.reply_to.or(message.reply_to);
     message.time_to_live_ms = line.ttl_ms.or(message.time_to_live_ms);
+    message.not_before_ms = line.delay_ms.or(message.not_before_ms);
+    message.priority = line.priority.or(message.priority);
+    if let Some(above) = message.priority.filter(|level| *level > 7) {
+        return Err(format!("\"priority\" is {above}, expected 0 to 7"));
+    }
     for (name, value) in line.headers {
         let values = match value {
             Value::Array(values) => values,

@@ -156,6 +156,12 @@ pub struct DeliverMetrics {
     pub redelivered: Counter,
     /// Acks and the like for messages that the consumer did not hold, or held no longer.
     pub stale: Counter,
+    /// Messages that expired.
+    pub expired: Counter,
+    /// Messages that were older than their queue keeps them.
+    pub aged: Counter,
+    /// Messages that a newer one of their key replaced.
+    pub replaced: Counter,
     /// Sent to live subscribers.
     pub live: Counter,
     /// Not sent to a live subscriber that read too slowly.
@@ -369,6 +375,21 @@ fn render_traffic(text: &mut Text, metrics: &Metrics) {
             "stale_acks",
             "Acks and the like for messages that the consumer did not hold.",
             &deliver.stale,
+        ),
+        (
+            "expired_messages",
+            "Messages that expired before they were delivered.",
+            &deliver.expired,
+        ),
+        (
+            "aged_messages",
+            "Messages that were older than their queue keeps them.",
+            &deliver.aged,
+        ),
+        (
+            "replaced_messages",
+            "Messages that a newer one of their key replaced.",
+            &deliver.replaced,
         ),
         (
             "live_delivered_messages",

@@ -509,6 +509,10 @@ impl Thread {
             .deliver
             .stale
             .add(counters.stale.saturating_sub(before.stale));
+        let gone = &self.metrics.deliver;
+        gone.expired.add(counters.expired - before.expired);
+        gone.aged.add(counters.aged - before.aged);
+        gone.replaced.add(counters.replaced - before.replaced);
         self.metrics
             .publish
             .dead_lettered

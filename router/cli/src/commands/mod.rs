@@ -14,6 +14,7 @@ pub mod plugin;
 mod plugin_verify;
 pub mod publish;
 pub mod queue;
+mod queue_time;
 #[cfg(feature = "node")]
 pub mod restore;
 #[cfg(feature = "node")]

@@ -12,6 +12,7 @@ use serde_json::json;
 use waypost_client::wire::control::Explained;
 use waypost_client::{Client, Confirmed, Exception, ExceptionKind, Message, Publisher, Ticket};
 
+use crate::commands::queue_time::millis;
 use crate::connect::ConnectArgs;
 use crate::failure::{FAILED, Shown, usage};
 use crate::messages;
@@ -31,7 +32,7 @@ Examples:
   tail -f events.log | waypost pub plant/log --lines
   waypost consume orders --group g --json | waypost pub --json-lines     each line an object:
       {\"topic\":\"a/b\",\"key\":\"k\",\"headers\":{\"h\":\"v\"},\"payload\":\"text\"}
-      with \"id\", \"content_type\", \"reply_to\", \"ttl_ms\", \"payload_base64\"
+      with \"id\", \"content_type\", \"reply_to\", \"ttl_ms\", \"delay_ms\", \"priority\", \"payload_base64\"
   waypost pub plant/press-4/temperature 71.5 --explain
 
 A confirm says `stored` once the message is synced to disk, `received` where only live
@@ -68,6 +69,12 @@ pub struct PubArgs {
     /// How long the message is of use
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     ttl: Option<Duration>,
+    /// How long it waits before it is delivered
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    delay: Option<Duration>,
+    /// 0 to 7; in a queue with priorities, higher ones are delivered first
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=7))]
+    priority: Option<u8>,
     /// The topic for an answer
     #[arg(long, value_name = "TOPIC", value_parser = parse_topic)]
     reply_to: Option<String>,
@@ -132,8 +139,9 @@ fn template(args: &PubArgs) -> Message {
     message.message_id = args.id.clone().map(Into::into);
     message.content_type = args.content_type.clone();
     message.reply_to = args.reply_to.clone();
-    let ttl_ms = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX >> 2);
-    message.time_to_live_ms = args.ttl.map(ttl_ms);
+    message.time_to_live_ms = args.ttl.map(millis);
+    message.not_before_ms = args.delay.map(millis);
+    message.priority = args.priority;
     let headers = args.headers.iter().cloned();
     message.headers = headers.map(|(name, value)| (name, value.into())).collect();
     message

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use waypost_client::wire::control::{Durability, GroupState, Peeked, QueueSettings, QueueState};
 use waypost_client::{Client, Filter, RecordRef};
 
+use crate::commands::queue_time::TimeArgs;
 use crate::connect::ConnectArgs;
 use crate::failure::{FAILED, Shown, usage};
 use crate::messages;
@@ -72,6 +73,8 @@ struct AddArgs {
     /// Deliveries of a message before it goes to the dead letters [default: the node's]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     deliver_max: u32,
+    #[command(flatten)]
+    time: TimeArgs,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -179,7 +182,7 @@ async fn add(client: &Client, args: AddArgs, output: Output) -> anyhow::Result<(
         DurabilityArg::Memory => Durability::Memory,
     };
     let deadline = args.ack_deadline.unwrap_or_default();
-    let settings = QueueSettings {
+    let mut settings = QueueSettings {
         durability: durability as i32,
         bytes_max: args.bytes_max,
         messages_max: args.messages_max,
@@ -188,6 +191,7 @@ async fn add(client: &Client, args: AddArgs, output: Output) -> anyhow::Result<(
         from: args.from,
         ..QueueSettings::default()
     };
+    args.time.apply(&mut settings);
     client.queue_add(&args.name, settings).await?;
     match output.is_json() {
         true => output.json(&json!({"queue": args.name, "added": true})),

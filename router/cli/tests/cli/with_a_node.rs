@@ -271,6 +271,31 @@ fn lines_come_back_as_they_were() {
 }
 
 #[test]
+fn time_priority_and_last_values_are_said_on_the_command_line() {
+    let home = Home::new();
+    let node = dev(&home);
+    let taken = |queue: &str, count: &str| {
+        let text = home.ok(&["consume", queue, "-g", "g", "--count", count, "--json"]);
+        let lines = json_lines(&text);
+        let payload = |line: &Value| line["payload"].as_str().unwrap_or_default().to_owned();
+        lines.iter().map(payload).collect::<Vec<String>>()
+    };
+    home.ok(&["queue", "add", "u", "--from", "u", "--priorities", "3"]);
+    home.ok(&["pub", "u", "later", "--priority", "7", "--delay", "1d"]);
+    home.ok(&["pub", "u", "low"]);
+    home.ok(&["pub", "u", "high", "--priority", "7"]);
+    assert_eq!(taken("u", "2"), ["high", "low"]);
+    home.ok(&["queue", "add", "l", "--from", "l", "--last-value"]);
+    home.ok(&["pub", "l", "one", "--key", "k"]);
+    home.ok(&["pub", "l", "two", "--key", "k"]);
+    assert_eq!(taken("l", "1"), ["two"]);
+    home.ok(&["queue", "add", "t", "--from", "t", "--ttl", "1ms"]);
+    home.ok(&["pub", "t", "late"]);
+    assert_eq!(taken("dead-letter", "1"), ["late"]);
+    drains(&home, node);
+}
+
+#[test]
 fn the_demo_counts_what_the_file_says() {
     let home = Home::new();
     let demo = home.json(&["demo", "--json", "--time", "500ms"]);
