@@ -4,9 +4,9 @@
 //! node may have done it.
 
 use waypost_wire::control::{
-    self, BackedUp, Backup, Explain, Explained, Manage, ManageRequest, Managed, ManagedResponse,
-    NodeInfo, NodeState, Peeked, PluginList, PluginListed, QueueAdd, QueueList, QueueListed,
-    QueueName, QueuePeek, QueueSettings, QueueState,
+    self, BackedUp, Backup, Browse, Done, Explain, Explained, Manage, ManageRequest, Managed,
+    ManagedResponse, NodeInfo, NodeState, Peeked, PluginList, PluginListed, QueueAdd, QueueList,
+    QueueListed, QueueName, QueuePeek, QueueSettings, QueueState, Redrive, Remove, Replay, Select,
 };
 use waypost_wire::{FrameType, Message};
 
@@ -109,6 +109,85 @@ impl Client {
         let queue = queue.into();
         let request = ManageRequest::QueueRemove(QueueName { queue });
         expect!(self.manage(request).await?, Done).map(|done| done.count)
+    }
+
+    /// Gives a queue that was made over the network other settings: all of them, so take those of
+    /// [`Client::queue_info`] and change some.
+    pub async fn queue_set(
+        &self,
+        queue: impl Into<String>,
+        settings: QueueSettings,
+    ) -> Result<(), Error> {
+        let request = ManageRequest::QueueSet(QueueAdd {
+            queue: queue.into(),
+            settings: Some(settings),
+        });
+        expect!(self.manage(request).await?, Done).map(drop)
+    }
+
+    /// Looks at up to `count` selected messages without taking them. The node looks at a part of
+    /// the queue for each call: go on from `next_offset` until it does not rise.
+    pub async fn browse(
+        &self,
+        queue: impl Into<String>,
+        select: Select,
+        count: u32,
+    ) -> Result<Peeked, Error> {
+        let request = ManageRequest::Browse(Browse {
+            queue: queue.into(),
+            select: Some(select),
+            count,
+        });
+        expect!(self.manage(request).await?, QueuePeek)
+    }
+
+    /// Publishes copies of selected messages into a queue. A part of them for each call: go on from
+    /// `next_offset` until it is 0.
+    pub async fn replay(
+        &self,
+        queue: impl Into<String>,
+        select: Select,
+        to_queue: impl Into<String>,
+    ) -> Result<Done, Error> {
+        let request = ManageRequest::Replay(Replay {
+            queue: queue.into(),
+            select: Some(select),
+            to_queue: to_queue.into(),
+            ..Replay::default()
+        });
+        expect!(self.manage(request).await?, Done)
+    }
+
+    /// Moves selected dead letters back to the queues that they came from, or into `to_queue`;
+    /// `message`, with one of them selected, takes its place. As for [`Client::replay`], a part of
+    /// them for each call.
+    pub async fn redrive(
+        &self,
+        queue: impl Into<String>,
+        select: Select,
+        to_queue: Option<&str>,
+        message: Option<&Message>,
+    ) -> Result<Done, Error> {
+        let request = ManageRequest::Redrive(Redrive {
+            queue: queue.into(),
+            select: Some(select),
+            to_queue: to_queue.unwrap_or_default().to_owned(),
+            record: message.map(Message::to_body).unwrap_or_default(),
+        });
+        expect!(self.manage(request).await?, Done)
+    }
+
+    /// Removes selected messages, whoever may still want them. A part of them for each call.
+    pub async fn remove_messages(
+        &self,
+        queue: impl Into<String>,
+        select: Select,
+    ) -> Result<Done, Error> {
+        let request = ManageRequest::Remove(Remove {
+            queue: queue.into(),
+            select: Some(select),
+        });
+        expect!(self.manage(request).await?, Done)
     }
 
     /// All plugins and what they did.

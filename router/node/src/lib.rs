@@ -26,6 +26,7 @@ mod consumer;
 mod disk;
 mod error;
 pub mod identity;
+mod keeping;
 mod lanes;
 mod live;
 mod mailbox;

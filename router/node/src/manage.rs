@@ -15,6 +15,7 @@ use waypost_wire::{Code, FrameType, RecordRef, record};
 
 use crate::config;
 use crate::connection::Conn;
+use crate::keeping;
 use crate::shard_thread::Command;
 use crate::stream_io::StreamError;
 
@@ -85,7 +86,10 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
                 reply,
             })
             .await?;
-            ManagedResponse::Done(Done { count })
+            ManagedResponse::Done(Done {
+                count,
+                ..Done::default()
+            })
         }
         ManageRequest::QueueRemove(remove) => {
             need(Queues)?;
@@ -96,7 +100,10 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
             })
             .await?;
             refresh_routes(conn).await?;
-            ManagedResponse::Done(Done { count })
+            ManagedResponse::Done(Done {
+                count,
+                ..Done::default()
+            })
         }
         ManageRequest::PluginList(_) => {
             need(Read)?;
@@ -116,14 +123,31 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
             need(Read)?;
             ManagedResponse::Explain(explained(conn, explain).await?)
         }
+        ManageRequest::QueueSet(set) => {
+            need(Queues)?;
+            let answer = keeping::set(conn, set).await?;
+            refresh_routes(conn).await?;
+            answer
+        }
+        ManageRequest::Browse(browse) => {
+            need(Read)?;
+            keeping::browse(conn, browse).await?
+        }
+        ManageRequest::Remove(remove) => {
+            need(Queues)?;
+            keeping::remove(conn, remove).await?
+        }
+        ManageRequest::Redrive(redrive) => {
+            need(Queues)?;
+            keeping::redrive(conn, redrive).await?
+        }
+        ManageRequest::Replay(replay) => {
+            need(Queues)?;
+            keeping::replay(conn, replay).await?
+        }
         ManageRequest::GroupAdd(_)
         | ManageRequest::GroupSeek(_)
-        | ManageRequest::GroupRemove(_)
-        | ManageRequest::QueueSet(_)
-        | ManageRequest::Browse(_)
-        | ManageRequest::Replay(_)
-        | ManageRequest::Redrive(_)
-        | ManageRequest::Remove(_) => {
+        | ManageRequest::GroupRemove(_) => {
             let text = "this node does not offer the request yet".to_owned();
             return Err(StreamError::Refused(Code::Unsupported, text));
         }
@@ -196,7 +220,7 @@ async fn queue_add(conn: &Arc<Conn>, add: QueueAdd) -> Result<ManagedResponse, S
     })
     .await?;
     refresh_routes(conn).await?;
-    Ok(ManagedResponse::Done(Done { count: 0 }))
+    Ok(ManagedResponse::Done(Done::default()))
 }
 
 /// Queues may bring routes of their own.

@@ -14,8 +14,8 @@ use waypost_core::group::ConsumerId;
 use waypost_core::queue::Settings;
 use waypost_log::{CommitError, Incarnation, Job, JobDone, JobError, RealVfs};
 use waypost_shard::{
-    Accepted, Attach, Batch, Counters, ManageError, OpenedProducer, Output, Peeked, PublishError,
-    QueueView, Shard, Ticket,
+    Accepted, Attach, Batch, Counters, ManageError, Now, OpenedProducer, Output, Peeked,
+    PublishError, QueueView, Shard, Ticket,
 };
 use waypost_wire::Code;
 use waypost_wire::data::{ConsumerFrame, Deliver, Exception, Level};
@@ -60,6 +60,9 @@ pub(crate) enum ConsumerEvent {
 }
 
 type Reply<T> = tokio::sync::oneshot::Sender<Result<T, ManageError>>;
+
+/// Work on the shard, and how to answer.
+type Step = Box<dyn FnOnce(&mut Shard<RealVfs>, Now) -> Box<dyn FnOnce() + Send> + Send>;
 
 /// What others ask of the shard.
 pub(crate) enum Command {
@@ -127,6 +130,10 @@ pub(crate) enum Command {
     Backup {
         name: String,
         reply: BackupReply,
+    },
+    /// A bounded step of work; what it gives is called when what it did is durable.
+    Step {
+        step: Step,
     },
     /// Commit what is there, then end.
     Stop,
@@ -370,6 +377,11 @@ impl Thread {
                     true => drop(reply.send(Err(BackupError::Blocked))),
                     false => self.backups.begin(self.shard.log_mut(), &name, reply),
                 }
+            }
+            Command::Step { step } => {
+                let answer = step(&mut self.shard, now);
+                self.commit()?;
+                answer();
             }
             Command::Stop => {}
         }

@@ -122,8 +122,18 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// The queue that takes a queue's dead letters.
-    pub(crate) fn dead_letters_of(&self, _id: SlotId) -> Arc<str> {
-        waypost_core::DEAD_LETTER.into()
+    /// The node's own where the one that its settings name cannot.
+    pub(crate) fn dead_letters_of(&self, id: SlotId) -> Arc<str> {
+        let node = waypost_core::DEAD_LETTER;
+        let Some(slot) = self.slots.get(&id) else {
+            return node.into();
+        };
+        let (queue, wanted) = (slot.queue.name(), &slot.queue.settings().dead_letter);
+        if wanted == node || self.takes_dead_letters(queue, wanted) {
+            return wanted.as_str().into();
+        }
+        tracing::warn!(queue, wanted, "no such durable queue for its dead letters");
+        node.into()
     }
 
     /// Makes copies until a set is full, the log has no more room, or a message cannot be read.

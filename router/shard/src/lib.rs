@@ -12,6 +12,7 @@
 //! - memory is bounded: recent messages by [`Options::cache_bytes`], each consumer's undelivered
 //!   bytes by [`Options::consumer_bytes_max`], everything else by ranges.
 
+mod browse;
 mod consumers;
 mod dead;
 mod deliver;
@@ -24,6 +25,7 @@ mod manage;
 mod open;
 mod priority;
 mod publish;
+mod redrive;
 mod select;
 mod settings;
 mod slot;
@@ -41,10 +43,12 @@ use waypost_log::{CommitError, Incarnation, Log, Vfs};
 use waypost_wire::Code;
 use waypost_wire::data::{Deliver, Exception, Level};
 
+pub use browse::{Browsed, Selection};
 pub use consumers::{Attach, Start};
 pub use manage::{GroupView, ManageError, Peeked, QueueView};
 pub use open::{Opened, Recovered};
 pub use publish::{Batch, OpenedProducer, Part, PublishError, Stamp};
+pub use redrive::Redriven;
 pub use settings::{
     SettingsError, check as check_settings, decode_settings, encode_settings, from_message,
     group_kind, group_options, to_message,

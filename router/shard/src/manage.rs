@@ -44,6 +44,11 @@ pub enum ManageError {
         /// Its kind.
         kind: GroupKind,
     },
+    /// A queue that cannot take dead letters.
+    #[error(
+        "queue '{0}': its dead letters cannot go to '{1}', which must be another queue that is there and durable"
+    )]
+    DeadLetter(Arc<str>, String),
     /// A queue that the node itself needs.
     #[error("queue '{0}' is the node's own and cannot be removed")]
     Needed(Arc<str>),
@@ -66,6 +71,7 @@ impl ManageError {
     pub fn code(&self) -> Code {
         match self {
             ManageError::NoQueue(_) => Code::NotFound,
+            ManageError::DeadLetter(..) => Code::Invalid,
             ManageError::Exists(_)
             | ManageError::Durability(_)
             | ManageError::OtherGroup { .. } => Code::Exists,
@@ -159,6 +165,9 @@ impl<V: Vfs> Shard<V> {
         if let Some(id) = self.slot_of(name) {
             return self.resettle(id, name, settings, source);
         }
+        if source == "network" {
+            self.check_dead_letter(name, &settings)?;
+        }
         let is_durable = settings.durability.is_logged();
         if is_durable {
             // After a crash there must not be two of one name.
@@ -193,7 +202,41 @@ impl<V: Vfs> Shard<V> {
             };
         }
         slot.source = source;
-        if is_same {
+        self.settle_in(id, name, settings)
+    }
+
+    /// Gives a queue other settings; they hold from the next message on. Durable when this returns.
+    pub fn set_queue(&mut self, name: &str, settings: Settings) -> Result<(), ManageError> {
+        let id = self.known(name)?;
+        self.check_dead_letter(name, &settings)?;
+        self.settle_in(id, name, settings)
+    }
+
+    /// A queue's own dead-letter queue must be there and durable, and not itself.
+    fn check_dead_letter(&self, name: &str, settings: &Settings) -> Result<(), ManageError> {
+        let wanted = settings.dead_letter.as_str();
+        match wanted == waypost_core::DEAD_LETTER || self.takes_dead_letters(name, wanted) {
+            true => Ok(()),
+            false => Err(ManageError::DeadLetter(name.into(), wanted.to_owned())),
+        }
+    }
+
+    /// Whether a queue can take the dead letters of another.
+    pub(crate) fn takes_dead_letters(&self, of: &str, queue: &str) -> bool {
+        let slot = self.slot_of(queue).and_then(|id| self.slots.get(&id));
+        queue != of && slot.is_some_and(|slot| slot.incarnation.is_some())
+    }
+
+    fn settle_in(
+        &mut self,
+        id: crate::SlotId,
+        name: &str,
+        settings: Settings,
+    ) -> Result<(), ManageError> {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return Ok(());
+        };
+        if *slot.queue.settings() == settings {
             return Ok(());
         }
         if settings.durability != slot.queue.settings().durability {
@@ -208,6 +251,8 @@ impl<V: Vfs> Shard<V> {
             slot.last_values = last_values(&slot.queue);
         }
         self.sweep_soon(id);
+        // What it keeps may be less than it kept.
+        self.moved.insert(id);
         Ok(())
     }
 

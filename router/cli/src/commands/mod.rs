@@ -4,6 +4,7 @@ pub mod backup;
 #[cfg(feature = "node")]
 pub mod check;
 pub mod consume;
+pub mod dead;
 #[cfg(feature = "node")]
 pub mod dev;
 #[cfg(feature = "node")]

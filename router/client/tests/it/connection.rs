@@ -174,8 +174,11 @@ async fn management_is_one_stream_a_request() {
     let (client, session) = node.pair(node.options()).await;
     let answers = async {
         for response in [
-            Some(ManagedResponse::Done(Done { count: 7 })),
-            Some(ManagedResponse::Done(Done { count: 0 })),
+            Some(ManagedResponse::Done(Done {
+                count: 7,
+                ..Done::default()
+            })),
+            Some(ManagedResponse::Done(Done::default())),
             None,
         ] {
             let (mut stream, first) = session.stream().await;

@@ -453,6 +453,15 @@ pub struct Done {
     /// Count.
     #[prost(uint64, tag = "1")]
     pub count: u64,
+    /// That was not all: ask again from this offset; 0: it was.
+    #[prost(uint64, tag = "2")]
+    pub next_offset: u64,
+    /// Messages that could not be taken.
+    #[prost(uint64, tag = "3")]
+    pub skipped: u64,
+    /// Why the last of them could not.
+    #[prost(string, tag = "4")]
+    pub why: String,
 }
 
 /// See `QueueListed` in the protocol.
