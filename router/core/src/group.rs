@@ -52,6 +52,8 @@ pub struct Group {
     /// What waits at which priority, where the queue has several.
     levels: Option<Box<Levels>>,
     redelivered: u64,
+    /// How many of the acked ranges the queue itself made: its own limits bound them.
+    holes: usize,
     /// In a `key` group.
     keys: Option<Box<Keys>>,
 }
@@ -68,6 +70,7 @@ impl Group {
             waiting: Waiting::default(),
             levels: None,
             redelivered: 0,
+            holes: 0,
             keys: (kind == GroupKind::Key).then(Box::default),
         }
     }
@@ -178,7 +181,7 @@ impl Group {
         if let Some(waiting) = self.waiting.first() {
             return Some(waiting);
         }
-        if self.waiting.len() + self.acked.len() >= EXCEPTIONS_MAX {
+        if self.waiting.len() + self.acked.len() >= EXCEPTIONS_MAX + self.holes {
             return None;
         }
         let (first, last) = self.next_fresh(end)?;

@@ -10,6 +10,11 @@ impl Group {
         self.put_waiting(run, Some(due));
     }
 
+    /// The queue has so many stretches whose messages are gone: they are no exceptions of this group.
+    pub fn set_holes(&mut self, holes: usize) {
+        self.holes = holes;
+    }
+
     /// Whether this group is done with an offset.
     pub fn is_done(&self, offset: u64) -> bool {
         offset < self.floor || self.acked.contains(offset)

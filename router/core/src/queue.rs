@@ -265,6 +265,7 @@ impl Queue {
         there.dedup();
         for named in self.groups.values_mut() {
             named.group.remove(&there);
+            named.group.set_holes(self.gone.len());
         }
         Some((
             Entry::Removed {
@@ -350,6 +351,7 @@ impl Queue {
         let mut group = Group::new(kind, start);
         let gone: Vec<Range> = self.gone.iter().collect();
         group.remove(&gone);
+        group.set_holes(gone.len());
         group
     }
 
@@ -525,6 +527,7 @@ impl Recovering {
             state.advance(self.queue.first);
             let gone: Vec<Range> = self.queue.gone.iter().collect();
             state.remove(&gone);
+            state.set_holes(gone.len());
             let named = NamedGroup {
                 id,
                 group: state,

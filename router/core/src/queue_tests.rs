@@ -117,6 +117,22 @@ fn removed_messages_are_gone_for_every_group() {
     }
 }
 
+/// However many holes last values make in a queue, its groups go on.
+#[test]
+fn holes_of_the_queue_do_not_hold_a_group_up() {
+    let mut queue = Queue::new("q", Settings::default());
+    queue.add_group("g", 0, shared());
+    queue.append(600_000, 1);
+    queue.set_visible();
+    let holes: Vec<Range> = (1..600_000).step_by(2).map(Range::one).collect();
+    queue.remove(&holes).unwrap();
+    for _ in 0..300_000 {
+        let run = queue.next_run("g", 9).unwrap();
+        queue.group_mut("g").unwrap().group.lease(1, run, 9);
+    }
+    assert_eq!(queue.next_run("g", 9), None);
+}
+
 /// Groups that are made or moved later do not get what is gone either, and without any group the
 /// queue's head passes over it.
 #[test]
