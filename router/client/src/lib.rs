@@ -52,7 +52,8 @@ pub use consumer::{Batch, Consumer, ConsumerOptions, ConsumerStats, Delivery, Se
 pub use error::{ConnectError, Error};
 pub use options::{ConnectOptions, FRAME_BYTES_DEFAULT, Identity, Reconnect, Source};
 pub use publisher::{
-    BatchConfirmed, BatchTicket, Confirmed, Publisher, PublisherOptions, PublisherStats, Ticket,
+    BatchConfirmed, BatchTicket, Confirmed, ProducerOptions, Publisher, PublisherOptions,
+    PublisherStats, Ticket,
 };
 pub use subscriber::{Subscriber, SubscriberEvent};
 

@@ -289,6 +289,13 @@ impl Group {
         }
     }
 
+    /// Whether this consumer holds all of a range.
+    pub fn holds(&self, consumer: ConsumerId, range: Range) -> bool {
+        let holders = self.leases.holders(range);
+        let its = holders.iter().filter(|(holder, _)| *holder == consumer);
+        its.map(|(_, count)| count).sum::<u64>() == range.count()
+    }
+
     /// Marks as done what this consumer holds of `ranges`; gives what was newly done.
     pub fn ack(&mut self, consumer: ConsumerId, ranges: &[Range]) -> Vec<Range> {
         let mut done = Vec::with_capacity(ranges.len());

@@ -1,12 +1,14 @@
 //! One connection: who it is, and a task for each of its streams.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use rustls_pki_types::CertificateDer;
+use waypost_core::group::ConsumerId;
 use waypost_wire::control::{self, GoAway, Hello, Welcome};
 use waypost_wire::{Code, FrameType};
 
@@ -38,7 +40,31 @@ pub(crate) struct Conn {
     pub publishers: Gauge,
     pub consumers: Gauge,
     pub subscribers: Gauge,
+    pub own_consumers: OwnConsumers,
     streams: AtomicU64,
+}
+
+/// The consumers of a connection, for which its publishers may ack.
+#[derive(Debug, Default)]
+pub(crate) struct OwnConsumers(Mutex<BTreeSet<ConsumerId>>);
+
+impl OwnConsumers {
+    fn set(&self) -> MutexGuard<'_, BTreeSet<ConsumerId>> {
+        // Nothing panics while it is locked; if it did, the set would still be one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn has(&self, consumer: ConsumerId) -> bool {
+        self.set().contains(&consumer)
+    }
+
+    pub fn add(&self, consumer: ConsumerId) {
+        self.set().insert(consumer);
+    }
+
+    pub fn remove(&self, consumer: ConsumerId) {
+        self.set().remove(&consumer);
+    }
 }
 
 impl Conn {
@@ -115,6 +141,7 @@ pub(crate) async fn serve(
         publishers: Gauge::default(),
         consumers: Gauge::default(),
         subscribers: Gauge::default(),
+        own_consumers: OwnConsumers::default(),
         streams: AtomicU64::new(0),
         node,
     });

@@ -60,8 +60,9 @@ pub(crate) async fn serve(
         })
         .await;
     // From here on the shard knows the consumer, however this ends.
+    conn.own_consumers.add(consumer);
     let _leave = Leave {
-        shard: shard.clone(),
+        conn: conn.clone(),
         consumer,
     };
     let ack_deadline_ms = match attached {
@@ -107,14 +108,15 @@ pub(crate) async fn serve(
 }
 
 struct Leave {
-    shard: ShardHandle,
+    conn: Arc<Conn>,
     consumer: ConsumerId,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
         // A second time says nothing new.
-        self.shard.send(Command::Detach {
+        self.conn.own_consumers.remove(self.consumer);
+        self.conn.node.shard.send(Command::Detach {
             consumer: self.consumer,
             is_clean: false,
         });

@@ -14,7 +14,7 @@ use waypost_core::pipeline::Outcome;
 use waypost_core::session::{BatchId, PublisherSession};
 use waypost_shard::{Batch, OpenedProducer, Part, Stamp};
 use waypost_wire::control::{self, OpenPublisher, Opened};
-use waypost_wire::data::{Exception, ExceptionKind, Level, Publish};
+use waypost_wire::data::{ConsumerAcks, Exception, ExceptionKind, Level, Publish, Transact};
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Code, Frame, FrameType, RecordRef, Slab};
 
@@ -53,6 +53,8 @@ struct Pending {
     /// What the plugins need to be told about, while they have it.
     routed: Option<Admitted>,
     stamp: Option<Stamp>,
+    /// All of it is taken, with these acks, or nothing.
+    transaction: Option<Vec<ConsumerAcks>>,
 }
 
 /// Records for one live subscriber, and which input of the batch each is, as in [`Part::inputs`].
@@ -95,6 +97,8 @@ impl Drop for Identity {
 struct Publisher<'a> {
     conn: &'a Arc<Conn>,
     producer: Option<Identity>,
+    /// What nothing takes is refused.
+    is_mandatory: bool,
     session: PublisherSession,
     plans: Plans,
     events: Arc<Events>,
@@ -125,6 +129,7 @@ pub(crate) async fn serve(
     let mut publisher = Publisher {
         conn,
         producer,
+        is_mandatory: open.mandatory,
         session: PublisherSession::new(window, limits.window_bytes),
         plans: Plans::default(),
         events: Arc::new(Events(Mailbox::default())),
@@ -214,19 +219,39 @@ impl Publisher<'_> {
     /// Takes every batch that has arrived.
     fn read(&mut self, reader: &mut FrameReader) -> Result<(), StreamError> {
         while let Some(frame) = reader.buffered()? {
-            if frame.kind != FrameType::Publish {
-                return Err(frame.unexpected("PUBLISH").into());
+            match frame.kind {
+                FrameType::Publish => {
+                    let publish = Publish::parse(&frame)?;
+                    self.on_batch(&frame, publish, None)?;
+                }
+                FrameType::Transact => {
+                    let Transact {
+                        first_sequence,
+                        acks,
+                        slab,
+                    } = Transact::parse(&frame)?;
+                    let publish = Publish {
+                        first_sequence,
+                        slab,
+                    };
+                    self.on_batch(&frame, publish, Some(acks))?;
+                }
+                _ => return Err(frame.unexpected("PUBLISH or TRANSACT").into()),
             }
-            self.on_batch(&frame)?;
         }
         Ok(())
     }
 
-    fn on_batch(&mut self, frame: &Frame) -> Result<(), StreamError> {
+    fn on_batch(
+        &mut self,
+        frame: &Frame,
+        publish: Publish,
+        transaction: Option<Vec<ConsumerAcks>>,
+    ) -> Result<(), StreamError> {
         let Publish {
             first_sequence,
             slab,
-        } = Publish::parse(frame)?;
+        } = publish;
         let (count, bytes) = (slab.count(), slab.bytes().len() as u64);
         if count as usize > waypost_wire::BATCH_MESSAGES_MAX {
             let limit = waypost_wire::BATCH_MESSAGES_MAX;
@@ -257,7 +282,8 @@ impl Publisher<'_> {
             session: producer.opened.session,
             sequences: std::mem::take(&mut admitted.sequences),
         });
-        let pending = Pending {
+        let foreign = self.foreign(transaction.as_deref().unwrap_or_default());
+        let mut pending = Pending {
             first_sequence,
             count: admitted.slab.count(),
             exceptions: admission::refusals(first_sequence, refused),
@@ -265,13 +291,26 @@ impl Publisher<'_> {
             live: Vec::new(),
             routed: None,
             stamp,
+            transaction,
         };
+        if let Some(consumer) = foreign {
+            let text = format!("consumer {consumer} is none of this connection");
+            pending.refuse_all(Code::Conflict, &text);
+            self.settle(id, pending);
+            return Ok(());
+        }
         if self.routing_out > 0 || needs_pipeline(&admitted) {
             self.send_to_worker(id, pending, admitted, routing);
         } else {
             self.send_direct(id, pending, &admitted);
         }
         Ok(())
+    }
+
+    /// A consumer that is acked for and is none of this connection.
+    fn foreign(&self, acks: &[ConsumerAcks]) -> Option<u64> {
+        let is_own = |acks: &&ConsumerAcks| self.conn.own_consumers.has(acks.consumer);
+        acks.iter().find(|acks| !is_own(acks)).map(|a| a.consumer)
     }
 
     fn send_to_worker(
@@ -452,8 +491,24 @@ impl Publisher<'_> {
     /// Everything that a batch causes is known: into the queues with it, all of each message or
     /// nothing.
     fn commit(&mut self, id: BatchId, mut pending: Pending, parts: Vec<Part>) {
+        if self.is_mandatory {
+            let unroutable = |e: &&mut Exception| e.kind == ExceptionKind::Unroutable;
+            let nowhere = pending.exceptions.iter_mut().filter(unroutable);
+            nowhere.for_each(|e| e.kind = ExceptionKind::Refused);
+        }
+        let refused = |e: &&Exception| e.kind == ExceptionKind::Refused;
+        if let (Some(_), Some(first)) = (
+            &pending.transaction,
+            pending.exceptions.iter().find(refused),
+        ) {
+            let (code, sequence) = (first.code, first.sequence);
+            let text = format!("message {sequence} of the transaction is refused");
+            pending.live.clear();
+            pending.refuse_all(code, &text);
+            return self.settle(id, pending);
+        }
         // The shard has to see all that a producer sends again, even where it goes nowhere now.
-        if parts.is_empty() && pending.stamp.is_none() {
+        if parts.is_empty() && pending.stamp.is_none() && pending.transaction.is_none() {
             return self.settle(id, pending);
         }
         let batch = Batch {
@@ -461,7 +516,8 @@ impl Publisher<'_> {
             first_sequence: pending.first_sequence,
             count: pending.count,
             parts,
-            is_whole: false,
+            is_whole: pending.transaction.is_some(),
+            transaction: pending.transaction.take(),
             stamp: pending.stamp.take(),
         };
         self.pending.insert(id, pending);

@@ -237,9 +237,29 @@ impl<V: Vfs> Shard<V> {
         ranges: &[Range],
         asked: u64,
     ) {
-        let Some(slot) = self.slots.get_mut(&id) else {
-            return;
-        };
+        if let Some(entry) = self.settle_acks(consumer, id, group, ranges, asked) {
+            self.journal(id, &entry, now);
+        }
+    }
+
+    /// A transaction has written what its consumer acks.
+    pub(crate) fn ack_transacted(&mut self, consumer: ConsumerId, ranges: &[Range]) {
+        if let Some(state) = self.consumers.get(&consumer) {
+            let (id, group) = (state.slot, state.group.clone());
+            self.settle_acks(consumer, id, &group, ranges, 0);
+        }
+    }
+
+    /// Counts as acked what the consumer holds; the entry that the journal has to have.
+    fn settle_acks(
+        &mut self,
+        consumer: ConsumerId,
+        id: SlotId,
+        group: &str,
+        ranges: &[Range],
+        asked: u64,
+    ) -> Option<Entry> {
+        let slot = self.slots.get_mut(&id)?;
         let entry = slot.queue.ack(group, consumer, ranges);
         let done = match &entry {
             Some(Entry::Acked { ranges, .. }) => ranges.iter().map(|r| r.count()).sum(),
@@ -249,10 +269,10 @@ impl<V: Vfs> Shard<V> {
         self.counters.acked += done;
         self.count_stale(asked.saturating_sub(done));
         self.release(consumer, done);
-        if let Some(entry) = entry {
+        if entry.is_some() {
             self.moved.insert(id);
-            self.journal(id, &entry, now);
         }
+        entry
     }
 
     fn take(

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use waypost_core::dedup::{Fenced, ProducerId, SequenceRun};
+use waypost_core::group::ConsumerId;
 use waypost_core::journal::Entry;
 use waypost_core::queue::{Durability, Refusal};
 use waypost_log::{AppendError, Messages, Vfs};
-use waypost_wire::data::Level;
+use waypost_wire::data::{ConsumerAcks, Level, Range};
 use waypost_wire::{Code, Slab};
 
 use crate::lastvalue::Replaced;
@@ -78,6 +79,9 @@ pub struct Batch {
     pub parts: Vec<Part>,
     /// All inputs are taken, or none.
     pub is_whole: bool,
+    /// With a whole batch: it takes part in queues that are synced only, and this is acked in the
+    /// same set.
+    pub transaction: Option<Vec<ConsumerAcks>>,
     /// Who sent it, where that counts.
     pub stamp: Option<Stamp>,
 }
@@ -141,6 +145,17 @@ pub enum PublishError {
     /// A part of what must be taken whole was stored before.
     #[error("a part of the transaction was stored before")]
     Partly,
+    /// A transaction reaches a queue that cannot promise it.
+    #[error("queue '{0}' is not synced and takes no part in transactions")]
+    NotSynced(Arc<str>),
+    /// A transaction acks what its consumer does not hold.
+    #[error("consumer {consumer} does not hold offsets {} to {} (any more)", range.first, range.last)]
+    NotHeld {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// What it was to hold.
+        range: Range,
+    },
     /// The log has no room now: commit, run its jobs, answer its snapshots, then try again.
     #[error("no room in the log: {0}")]
     NoRoom(AppendError),
@@ -158,7 +173,8 @@ impl PublishError {
             PublishError::Fenced => Code::Fenced,
             PublishError::Held { code, .. } => *code,
             PublishError::Passed(_) => Code::OutOfOrder,
-            PublishError::Partly => Code::Conflict,
+            PublishError::Partly | PublishError::NotHeld { .. } => Code::Conflict,
+            PublishError::NotSynced(_) => Code::Unsupported,
             PublishError::NoRoom(_) => Code::DiskFull,
             PublishError::Log(AppendError::GroupFull { .. }) => Code::TooLarge,
             PublishError::Log(_) => Code::Internal,
@@ -174,11 +190,21 @@ impl<V: Vfs> Shard<V> {
         self.make_place(now, &batch.parts)?;
         let taken = self.sort_out(batch)?;
         let stamp = batch.stamp.as_ref();
-        let entries = match stamp {
+        let mut entries = match stamp {
             Some(stamp) => self.produced(&taken.parts, &taken.ids, stamp),
             None => Vec::new(),
         };
+        // A repeat has acked what it acks; its consumers are others now.
+        let is_repeat = taken.parts.is_empty() && !taken.exceptions.is_empty();
+        let mut acks: &[ConsumerAcks] = &[];
+        if let Some(transaction) = batch.transaction.as_deref().filter(|_| !is_repeat) {
+            self.check_synced(&batch.parts)?;
+            self.acked(transaction, &mut entries)?;
+            acks = transaction;
+        }
         self.append_all(now, &taken.parts, &taken.ids, &entries)?;
+        acks.iter()
+            .for_each(|acks| self.ack_transacted(acks.consumer, &acks.ranges));
         self.drop_oldest(&taken.ids);
         if let (Some(stamp), Some(holds)) = (stamp, taken.holds) {
             self.sessions
@@ -200,10 +226,57 @@ impl<V: Vfs> Shard<V> {
             level,
             exceptions: taken.exceptions,
         };
-        if reached().any(is_synced) {
+        if reached().any(is_synced) || !acks.is_empty() {
             self.waiting.push(accepted);
         } else {
             self.outputs.push(Output::Accepted(accepted));
+        }
+        Ok(())
+    }
+
+    fn check_synced(&self, parts: &[Part]) -> Result<(), PublishError> {
+        let is_synced = |part: &&Part| {
+            let slot = self.slot_of(&part.queue).and_then(|id| self.slots.get(&id));
+            slot.is_none_or(|s| s.queue.settings().durability == Durability::Sync)
+        };
+        match parts.iter().find(|part| !is_synced(part)) {
+            Some(part) => Err(PublishError::NotSynced(part.queue.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// What the journals are to say of a transaction's acks.
+    fn acked(
+        &self,
+        acks: &[ConsumerAcks],
+        entries: &mut Vec<(SlotId, Entry)>,
+    ) -> Result<(), PublishError> {
+        for ConsumerAcks { consumer, ranges } in acks {
+            let not_held = |range: &Range| PublishError::NotHeld {
+                consumer: *consumer,
+                range: *range,
+            };
+            let Some(first) = ranges.first() else {
+                continue;
+            };
+            let found = self.consumers.get(consumer).and_then(|state| {
+                let slot = self.slots.get(&state.slot)?;
+                Some((state.slot, slot, slot.queue.groups().get(&state.group)?))
+            });
+            let (id, slot, named) = found.ok_or_else(|| not_held(first))?;
+            if slot.queue.settings().durability != Durability::Sync {
+                return Err(PublishError::NotSynced(slot.queue.name().into()));
+            }
+            if let Some(range) = ranges.iter().find(|r| !named.group.holds(*consumer, **r)) {
+                return Err(not_held(range));
+            }
+            entries.push((
+                id,
+                Entry::Acked {
+                    id: named.id,
+                    ranges: ranges.clone(),
+                },
+            ));
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! PUBLISH := first sequence, count, slab
+//! TRANSACT := first sequence, ack count, acks*, count, slab
+//! acks    := consumer number, range count, range*
 //! CONFIRM := up to sequence, level u8, window end sequence, window end bytes,
 //!            exception count, exception*
 //! exception := sequence, kind u8, code, text length, text
@@ -230,6 +232,64 @@ impl Publish {
         Ok(Publish {
             first_sequence,
             slab,
+        })
+    }
+}
+
+/// What a transaction acks for one consumer of its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerAcks {
+    /// The consumer, as OPENED numbered it.
+    pub consumer: u64,
+    /// What it holds and is done with; ascending.
+    pub ranges: Vec<Range>,
+}
+
+/// A batch that is taken whole or not at all, with acks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transact {
+    /// The sequence of the first record.
+    pub first_sequence: u64,
+    /// What is acked with it.
+    pub acks: Vec<ConsumerAcks>,
+    /// The records.
+    pub slab: Slab,
+}
+
+impl Transact {
+    /// Appends the frame. Ranges must ascend and not overlap.
+    pub fn put(&self, out: &mut BytesMut) {
+        let mut head = BytesMut::with_capacity(32);
+        varint::put(&mut head, self.first_sequence);
+        varint::put(&mut head, self.acks.len() as u64);
+        for acks in &self.acks {
+            varint::put(&mut head, acks.consumer);
+            put_ranges(&mut head, &acks.ranges);
+        }
+        varint::put(&mut head, u64::from(self.slab.count()));
+        let length = head.len() + self.slab.bytes().len();
+        frame::put_head(out, FrameType::Transact, length);
+        out.extend_from_slice(&head);
+        out.extend_from_slice(self.slab.bytes());
+    }
+
+    /// Reads the frame; the slab shares its bytes. Records are not looked into.
+    pub fn parse(frame: &Frame) -> Result<Transact, WireError> {
+        let mut reader = Reader::new(&frame.payload);
+        let cut = || frame.malformed("cut off before its slab");
+        let first_sequence = reader.varint().ok_or_else(cut)?;
+        let mut acks = Vec::new();
+        for _ in 0..reader.varint().ok_or_else(cut)? {
+            acks.push(ConsumerAcks {
+                consumer: reader.varint().ok_or_else(cut)?,
+                ranges: ranges(frame, &mut reader)?,
+            });
+        }
+        let count = reader.varint().ok_or_else(cut)?;
+        Ok(Transact {
+            first_sequence,
+            acks,
+            slab: slab(frame, reader.position(), count)?,
         })
     }
 }

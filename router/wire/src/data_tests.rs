@@ -51,6 +51,27 @@ fn golden_batches() {
     assert_eq!(parsed.position(0), (9, 2));
 
     let mut out = BytesMut::new();
+    let transact = Transact {
+        first_sequence: 1,
+        acks: vec![ConsumerAcks {
+            consumer: 7,
+            ranges: vec![Range { first: 3, last: 5 }, Range::one(9)],
+        }],
+        slab: slab_of_one(),
+    };
+    transact.put(&mut out);
+    assert_eq!(hex(&out), format!("1a1b010107020302030001{SLAB}"));
+    let parsed = Transact::parse(&frame_of(&out).unwrap()).unwrap();
+    assert_eq!(parsed, transact);
+    for cut in 1..9 {
+        let short = bytes_of(FrameType::Transact, &out[2..2 + cut]);
+        assert!(
+            Transact::parse(&frame_of(&short).unwrap()).is_err(),
+            "{cut}"
+        );
+    }
+
+    let mut out = BytesMut::new();
     Live::put_head(&mut out, 300, &slab_of_one());
     out.extend_from_slice(slab_of_one().bytes());
     assert_eq!(hex(&out), format!("1815412c01{SLAB}"));

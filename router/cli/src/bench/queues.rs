@@ -351,6 +351,7 @@ async fn fill(
     let options = PublisherOptions {
         name: "bench".to_owned(),
         window_messages: FILL_WINDOW as u32,
+        ..PublisherOptions::default()
     };
     let publisher = client.publisher(options).await?;
     let mut sources: Vec<Source> = (0..topics)

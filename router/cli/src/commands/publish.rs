@@ -10,7 +10,10 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::json;
 use waypost_client::wire::control::Explained;
-use waypost_client::{Client, Confirmed, Exception, ExceptionKind, Message, Publisher, Ticket};
+use waypost_client::{
+    Client, Confirmed, Exception, ExceptionKind, Message, ProducerOptions, Publisher,
+    PublisherOptions, Ticket,
+};
 
 use crate::commands::queue_time::millis;
 use crate::connect::ConnectArgs;
@@ -34,6 +37,7 @@ Examples:
       {\"topic\":\"a/b\",\"key\":\"k\",\"headers\":{\"h\":\"v\"},\"payload\":\"text\"}
       with \"id\", \"content_type\", \"reply_to\", \"ttl_ms\", \"delay_ms\", \"priority\", \"payload_base64\"
   waypost pub plant/press-4/temperature 71.5 --explain
+  waypost pub --json-lines --producer importer < orders.jsonl    what is sent again is stored once
 
 A confirm says `stored` once the message is synced to disk, `received` where only live
 subscribers or memory queues took it. Dropped, dead-lettered and unroutable messages are
@@ -78,6 +82,12 @@ pub struct PubArgs {
     /// The topic for an answer
     #[arg(long, value_name = "TOPIC", value_parser = parse_topic)]
     reply_to: Option<String>,
+    /// Publish as the producer of this name: what is sent again is stored once
+    #[arg(long, value_name = "NAME")]
+    producer: Option<String>,
+    /// Fail for messages that no route, queue or subscriber takes
+    #[arg(long)]
+    mandatory: bool,
     /// Do not publish: show what the node's routes and plugins would do
     #[arg(long, conflicts_with_all = ["lines", "json_lines"])]
     explain: bool,
@@ -110,19 +120,24 @@ pub fn run(args: PubArgs, output: Output) -> anyhow::Result<()> {
         })?;
         return show_explained(&explained, output);
     }
+    let options = PublisherOptions {
+        producer: args.producer.as_deref().map(ProducerOptions::named),
+        mandatory: args.mandatory,
+        ..PublisherOptions::default()
+    };
     let report = super::block_on(async {
         if args.lines || args.json_lines {
             let input = open(args.file.as_deref())?;
             let client = args.connect.connect_once().await?;
             super::with(client, async |client| {
-                publish_lines(client, input, args.json_lines, &template).await
+                publish_lines(client, options, input, args.json_lines, &template).await
             })
             .await
         } else {
             let message = whole(&args, template)?;
             let client = args.connect.connect_once().await?;
             super::with(client, async |client| {
-                let mut pending = Pending::open(client).await?;
+                let mut pending = Pending::open(client, options).await?;
                 pending.publish(&message).await?;
                 pending.finish().await
             })
@@ -185,11 +200,12 @@ const LINES_AHEAD: usize = 256;
 
 async fn publish_lines(
     client: &Client,
+    options: PublisherOptions,
     (input, name): (Box<dyn BufRead + Send>, String),
     is_json: bool,
     template: &Message,
 ) -> anyhow::Result<Report> {
-    let mut pending = Pending::open(client).await?;
+    let mut pending = Pending::open(client, options).await?;
     let (sender, mut lines) = tokio::sync::mpsc::channel(LINES_AHEAD);
     // A read from a terminal or pipe cannot be given up, so it has a thread that nobody waits for.
     std::thread::spawn(move || {
@@ -252,9 +268,9 @@ struct Pending {
 const TICKETS_MAX: usize = 8192;
 
 impl Pending {
-    async fn open(client: &Client) -> anyhow::Result<Pending> {
+    async fn open(client: &Client, options: PublisherOptions) -> anyhow::Result<Pending> {
         Ok(Pending {
-            publisher: client.publisher(Default::default()).await?,
+            publisher: client.publisher(options).await?,
             tickets: VecDeque::new(),
             report: Report::default(),
         })

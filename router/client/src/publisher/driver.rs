@@ -24,10 +24,21 @@ pub(super) struct Open {
     opened: Opened,
 }
 
+impl Open {
+    pub(super) fn opened(&self) -> &Opened {
+        &self.opened
+    }
+}
+
 pub(super) async fn open(handle: &Handle, options: &PublisherOptions) -> Result<Open, Error> {
     let first = OpenPublisher {
         name: options.name.clone(),
         window_messages: options.window_messages,
+        producer: options
+            .producer
+            .map_or_else(Bytes::new, |p| Bytes::copy_from_slice(&p.id)),
+        epoch: options.producer.map_or(0, |p| p.epoch),
+        mandatory: options.mandatory,
         ..OpenPublisher::default()
     };
     let session = handle.session().await?;
@@ -163,9 +174,18 @@ async fn read(shared: &Shared, reader: &mut FrameReader) -> Result<(), Error> {
         match frame.kind {
             FrameType::Confirm => {
                 let confirm = Confirm::parse(&frame)?;
+                let (confirm, again) = shared.outbox().before_refusal(confirm);
                 let settled = shared.outbox().settle(confirm);
                 settled.map_err(|what| frame.malformed(what))?;
                 shared.work.notify_one();
+                if let Some(refused) = again {
+                    // A new stream begins with what was refused.
+                    return Err(Error::Refused {
+                        code: refused.code,
+                        message: refused.text,
+                        retryable: true,
+                    });
+                }
             }
             FrameType::Closed => {
                 let outbox = shared.outbox();

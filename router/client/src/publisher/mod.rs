@@ -19,7 +19,7 @@ use crate::error::Error;
 mod driver;
 mod outbox;
 
-use outbox::{Answer, Outbox};
+use outbox::{Answer, Numbering, Outbox};
 pub use outbox::{BatchConfirmed, PublisherStats};
 
 /// How a publisher is opened.
@@ -29,13 +29,45 @@ pub struct PublisherOptions {
     pub name: String,
     /// Unconfirmed messages to ask the node for; 0: the node's default. The node decides.
     pub window_messages: u32,
+    /// Who publishes, so that what is sent again is stored once. None: nobody that the node knows.
+    pub producer: Option<ProducerOptions>,
+    /// A message that nothing takes is refused, with the code `unroutable`.
+    pub mandatory: bool,
+}
+
+/// A producer: its messages are numbered, and each queue takes each number once, whatever happens
+/// to connections, to the node, and to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerOptions {
+    /// Random, chosen once by the application.
+    pub id: [u8; 16],
+    /// 0: the next one, which fences whoever published under this id before.
+    pub epoch: u64,
+}
+
+impl ProducerOptions {
+    /// The producer that is always meant by a name, under its next epoch. Names that differ have
+    /// ids that differ for all practical purposes: the id is the 128-bit FNV-1a hash, most
+    /// significant byte first.
+    pub fn named(name: &str) -> ProducerOptions {
+        const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+        const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+        let step = |hash: u128, byte: &u8| (hash ^ u128::from(*byte)).wrapping_mul(PRIME);
+        ProducerOptions {
+            id: name.as_bytes().iter().fold(OFFSET, step).to_be_bytes(),
+            epoch: 0,
+        }
+    }
 }
 
 /// Sends messages to a node, in order.
 ///
 /// **At least once.** What is not confirmed when a connection is lost is sent again on the next
-/// one, in order, and may then be stored twice; the messages' `producer` field lets the node see
-/// that. Confirmations come in order.
+/// one, in order, and may then be stored twice, but not with [`PublisherOptions::producer`]: then a
+/// repeat is confirmed as [`Duplicate`](waypost_wire::data::ExceptionKind::Duplicate). Such a
+/// publisher also sends again by itself, from the first that was refused on, what the node refuses
+/// for now (a full queue), because nothing behind it would be taken; its tickets wait meanwhile.
+/// Confirmations come in order.
 ///
 /// Dropping a publisher finishes in the background what was accepted, as long as the runtime and
 /// the [`Client`] or another user of it live; [`Publisher::close`] waits for it.
@@ -66,7 +98,7 @@ impl Shared {
 impl Client {
     /// Opens a publisher. An error that the node has against it comes from here; later ones come
     /// with the tickets.
-    pub async fn publisher(&self, options: PublisherOptions) -> Result<Publisher, Error> {
+    pub async fn publisher(&self, mut options: PublisherOptions) -> Result<Publisher, Error> {
         let shared = Arc::new(Shared {
             outbox: Mutex::new(Outbox::new()),
             work: Notify::new(),
@@ -76,6 +108,16 @@ impl Client {
         let payload_bytes_max = self.welcome().await?.payload_bytes_max as usize;
         let handle: Arc<Handle> = self.inner.clone();
         let first = driver::open(&handle, &options).await?;
+        if let Some(producer) = &mut options.producer {
+            // It stays the same over all streams: records that are sent again carry it.
+            let opened = first.opened();
+            producer.epoch = opened.epoch;
+            shared.outbox().numbering = Some(Numbering {
+                id: producer.id,
+                epoch: opened.epoch,
+                next: opened.last_sequence + 1,
+            });
+        }
         tokio::spawn(driver::drive(handle, shared.clone(), options, first));
         Ok(Publisher {
             shared,
@@ -92,20 +134,22 @@ impl Publisher {
     /// ticket does not take the message back. A refusal of the node comes with the ticket.
     pub async fn send(&self, message: &Message) -> Result<Ticket, Error> {
         let body = self.encode(message)?;
-        let receiver = self.queued(|outbox| outbox.push(&body)).await?;
+        let push = |outbox: &mut Outbox| outbox.push_message(message, &body);
+        let receiver = self.queued(push).await?;
         Ok(Ticket(BatchTicket(receiver)))
     }
 
     /// As [`Publisher::send`], but [`Error::WindowFull`] instead of waiting.
     pub fn try_send(&self, message: &Message) -> Result<Ticket, Error> {
         let body = self.encode(message)?;
-        let receiver = self.queue_now(|outbox| outbox.push(&body))?;
+        let receiver = self.queue_now(|outbox| outbox.push_message(message, &body))?;
         Ok(Ticket(BatchTicket(receiver)))
     }
 
     /// Queues records that the caller encoded, with one ticket for all of them; the way to high
     /// rates. Their bytes are shared, not copied, and not looked into: the node refuses what is
-    /// wrong with them. More than a frame may hold is cut into several.
+    /// wrong with them. More than a frame may hold is cut into several. With a producer they are
+    /// encoded anew.
     pub async fn send_slab(&self, slab: &Slab) -> Result<BatchTicket, Error> {
         Ok(BatchTicket(
             self.queued(|outbox| outbox.push_slab(slab)).await?,

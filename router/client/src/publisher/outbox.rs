@@ -10,9 +10,10 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use waypost_wire::control::Opened;
-use waypost_wire::data::{Confirm, Exception, Level, Publish};
+use waypost_wire::data::{Confirm, Exception, ExceptionKind, Level, Publish};
+use waypost_wire::record::Producer;
 use waypost_wire::slab::SlabBuilder;
-use waypost_wire::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Slab};
+use waypost_wire::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Message, RecordRef, Slab};
 
 use crate::error::Error;
 
@@ -66,6 +67,31 @@ impl Batch {
     }
 }
 
+/// How a producer's messages are numbered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbering {
+    pub id: [u8; 16],
+    pub epoch: u64,
+    /// The next message's number.
+    pub next: u64,
+}
+
+impl Numbering {
+    fn stamp(&mut self, message: Message) -> Bytes {
+        let producer = Producer {
+            id: self.id,
+            epoch: self.epoch,
+            sequence: self.next,
+        };
+        self.next += 1;
+        let message = Message {
+            producer: Some(producer),
+            ..message
+        };
+        message.to_body()
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Outbox {
     batches: VecDeque<Batch>,
@@ -89,6 +115,8 @@ pub(crate) struct Outbox {
     sent_bytes: u64,
     resent: u64,
     exceptions: u64,
+    /// With a producer: records get its numbers as they are accepted.
+    pub(crate) numbering: Option<Numbering>,
     /// No more will be accepted; the stream is finished once all is sent.
     pub(crate) closing: bool,
     /// Set when the publisher is of no more use.
@@ -148,6 +176,22 @@ impl Outbox {
         }
     }
 
+    /// Accepts a message; `body` is what it is without a producer.
+    pub(crate) fn push_message(
+        &mut self,
+        message: &Message,
+        body: &[u8],
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
+        self.check()?;
+        match &mut self.numbering {
+            Some(numbering) => {
+                let body = numbering.stamp(message.clone());
+                self.push(&body)
+            }
+            None => self.push(body),
+        }
+    }
+
     /// Accepts one encoded record.
     pub(crate) fn push(&mut self, body: &[u8]) -> Result<oneshot::Receiver<Answer>, Error> {
         self.check()?;
@@ -167,6 +211,11 @@ impl Outbox {
     /// Accepts a batch of encoded records, cut where it is over the limits of a frame.
     pub(crate) fn push_slab(&mut self, slab: &Slab) -> Result<oneshot::Receiver<Answer>, Error> {
         self.check()?;
+        let stamped = match &mut self.numbering {
+            Some(numbering) => Some(stamped(numbering, slab)?),
+            None => None,
+        };
+        let slab = stamped.as_ref().unwrap_or(slab);
         self.unsent_bytes += slab.bytes().len();
         let small = slab.bytes().len() < COPY_BYTES / 2
             && self.open.len() + slab.bytes().len() <= COPY_BYTES
@@ -321,6 +370,21 @@ impl Outbox {
         Some((first_sequence, part))
     }
 
+    /// Of a producer's confirm, what comes before the first message that the node refuses for now;
+    /// and that refusal. All from there on is to be sent again.
+    pub(crate) fn before_refusal(&self, mut confirm: Confirm) -> (Confirm, Option<Exception>) {
+        let is_for_now = |e: &Exception| e.kind == ExceptionKind::Refused && e.code.is_retryable();
+        let first = confirm.exceptions.iter().position(is_for_now);
+        let Some(first) = first.filter(|_| self.numbering.is_some()) else {
+            return (confirm, None);
+        };
+        let refused = confirm.exceptions.drain(first..).next();
+        if let Some(refused) = &refused {
+            confirm.up_to = refused.sequence.saturating_sub(1);
+        }
+        (confirm, refused)
+    }
+
     /// Takes a confirm in; says what is wrong with it.
     pub(crate) fn settle(&mut self, confirm: Confirm) -> Result<(), String> {
         let up_to = self.base.saturating_add(confirm.up_to);
@@ -395,6 +459,15 @@ impl Outbox {
         self.open = SlabBuilder::new();
         self.ended = Some(error);
     }
+}
+
+fn stamped(numbering: &mut Numbering, slab: &Slab) -> Result<Slab, Error> {
+    let records: Result<Vec<_>, _> = slab.iter().map(RecordRef::parse).collect();
+    let mut stamped = SlabBuilder::new();
+    for record in records.map_err(Error::Record)? {
+        stamped.push(&numbering.stamp(record.to_message()));
+    }
+    Ok(stamped.finish())
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use waypost_client::wire::control::{self, Hello, Manage, ManageRequest, QueueList, Welcome};
-use waypost_client::wire::data::{self, Confirm, ConsumerFrame, Deliver, Live, Publish, Range};
+use waypost_client::wire::data::{
+    self, Confirm, ConsumerAcks, ConsumerFrame, Deliver, Live, Publish, Range, Transact,
+};
 use waypost_client::wire::slab::SlabBuilder;
 use waypost_client::wire::{Code, FrameType};
 use waypost_client::{Exception, ExceptionKind, Level, Message, Slab};
@@ -143,8 +145,19 @@ fn batch_vectors(slab: &Slab) -> Vec<(&'static str, Bytes)> {
     };
     let mut confirmed = BytesMut::new();
     confirm.put(&mut confirmed);
+    let mut transact = BytesMut::new();
+    Transact {
+        first_sequence: 1,
+        acks: vec![ConsumerAcks {
+            consumer: 7,
+            ranges: vec![Range { first: 3, last: 5 }, Range::one(9)],
+        }],
+        slab: slab.clone(),
+    }
+    .put(&mut transact);
     vec![
         ("publish", publish.freeze()),
+        ("transact", transact.freeze()),
         ("confirm", confirmed.freeze()),
         ("deliver", deliver(vec![])),
         ("deliver-detail", deliver(vec![(9, 2)])),

@@ -10,3 +10,4 @@ mod old_format;
 mod producers;
 mod publishing;
 mod time;
+mod transactions;

@@ -34,6 +34,7 @@ mod kill;
 mod live;
 mod main_path;
 mod manage;
+mod once;
 mod plugins;
 mod python;
 mod raw;

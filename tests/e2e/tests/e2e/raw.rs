@@ -127,7 +127,7 @@ impl Raw {
         stream
     }
 
-    async fn opened(&self, first: &[u8]) -> (RawStream, Opened) {
+    pub async fn opened(&self, first: &[u8]) -> (RawStream, Opened) {
         let mut stream = self.stream(first).await;
         let frame = stream.next().await.expect("OPENED");
         assert_eq!(frame.kind, FrameType::Opened, "{:?}", stream.said(&frame));

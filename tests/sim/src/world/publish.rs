@@ -105,6 +105,8 @@ impl World {
                 | PublishError::Fenced
                 | PublishError::Held { .. }
                 | PublishError::Passed(_)
+                | PublishError::NotSynced(_)
+                | PublishError::NotHeld { .. }
                 | PublishError::Partly => {
                     return Err(progress::stuck(format!("publish {ticket}: {error}")));
                 }

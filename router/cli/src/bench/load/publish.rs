@@ -27,6 +27,7 @@ pub(super) async fn run(
         // The floor forwards by name.
         name: plan.topic(index),
         window_messages: plan.window,
+        ..PublisherOptions::default()
     };
     let publisher = client.publisher(options).await?;
     let topic = plan.topic(index);

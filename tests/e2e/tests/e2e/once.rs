@@ -1,0 +1,268 @@
+//! Once and together: what a producer sends again is stored once, transactions are taken whole, and
+//! what nothing takes is said.
+
+use bytes::{Bytes, BytesMut};
+use waypost_client::wire::control::{self, OpenPublisher};
+use waypost_client::wire::data::{Confirm, ConsumerAcks, Range, Transact};
+use waypost_client::wire::record::Producer;
+use waypost_client::wire::{Code, FrameType};
+use waypost_client::{
+    Client, ConnectOptions, ExceptionKind, Identity, Level, Message, ProducerOptions, Publisher,
+    PublisherOptions, Source,
+};
+
+use crate::harness::{self, Setup, TestNode};
+use crate::raw::{self, Raw};
+
+const QUEUES: &str = "[[queue]]\nname = \"q\"\nfrom = [\"q/#\"]\n\
+     [[queue]]\nname = \"small\"\nfrom = [\"small/#\"]\nmessages_max = 2\n\
+     [[queue]]\nname = \"m\"\nfrom = [\"m/#\"]\ndurability = \"memory\"\n";
+
+const ID: [u8; 16] = [3; 16];
+
+fn open(epoch: u64) -> Bytes {
+    let open = OpenPublisher {
+        producer: Bytes::copy_from_slice(&ID),
+        epoch,
+        ..OpenPublisher::default()
+    };
+    control::bytes_of(FrameType::OpenPublisher, &open)
+}
+
+fn numbered(topic: &str, epoch: u64, sequence: u64) -> Message {
+    Message {
+        producer: Some(Producer {
+            id: ID,
+            epoch,
+            sequence,
+        }),
+        ..Message::new(topic, sequence.to_string())
+    }
+}
+
+fn said(confirm: &Confirm) -> Vec<(u64, ExceptionKind, Code)> {
+    let said = |e: &waypost_client::Exception| (e.sequence, e.kind, e.code);
+    confirm.exceptions.iter().map(said).collect()
+}
+
+async fn texts(node: &TestNode, queue: &str) -> Vec<String> {
+    let client = node.client().await;
+    let kept = harness::peek_all(&client, queue).await;
+    kept.iter().map(|(_, m)| harness::text(m)).collect()
+}
+
+#[test]
+fn what_is_sent_again_is_stored_once_also_after_a_restart() {
+    harness::run(async {
+        let node = Setup::new(QUEUES).start().await;
+        let raw = Raw::connect(&node).await;
+        let (mut stream, opened) = raw.opened(&open(0)).await;
+        assert_eq!((opened.epoch, opened.last_sequence), (1, 0));
+        let two = [numbered("q/a", 1, 1), numbered("q/a", 1, 2)];
+        stream.send(&raw::publish(1, &two)).await;
+        assert_eq!(said(&stream.confirm().await), []);
+        stream.send(&raw::publish(3, &two)).await;
+        let confirm = stream.confirm().await;
+        assert_eq!(confirm.level, Level::Stored);
+        assert_eq!(
+            said(&confirm),
+            [
+                (3, ExceptionKind::Duplicate, Code::Closed),
+                (4, ExceptionKind::Duplicate, Code::Closed),
+            ]
+        );
+        assert_eq!(confirm.exceptions[1].text, "queue q, offset 1");
+        let node = node.restart().await;
+        let raw = Raw::connect(&node).await;
+        let (mut stream, opened) = raw.opened(&open(1)).await;
+        assert_eq!((opened.epoch, opened.last_sequence), (1, 2));
+        let three = [two[0].clone(), two[1].clone(), numbered("q/a", 1, 3)];
+        stream.send(&raw::publish(1, &three)).await;
+        assert_eq!(stream.confirm().await.exceptions.len(), 2);
+        assert_eq!(texts(&node, "q").await, ["1", "2", "3"]);
+
+        // A newer stream fences this one, and an older epoch does not come in.
+        let (_newer, opened) = raw.opened(&open(0)).await;
+        assert_eq!(opened.epoch, 2);
+        stream
+            .send(&raw::publish(4, &[numbered("q/a", 1, 4)]))
+            .await;
+        assert_eq!(
+            said(&stream.confirm().await),
+            [(4, ExceptionKind::Refused, Code::Fenced)]
+        );
+        let (code, _) = raw.stream(&open(1)).await.error().await;
+        assert_eq!(code, Code::Fenced);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_stream_carries_its_own_producer_only() {
+    harness::run(async {
+        let node = Setup::new(QUEUES).start().await;
+        let raw = Raw::connect(&node).await;
+        let (mut stream, _) = raw.opened(&open(0)).await;
+        let batch = [numbered("q/a", 1, 1), Message::new("q/a", "anonymous")];
+        stream.send(&raw::publish(1, &batch)).await;
+        let (code, text) = stream.error().await;
+        assert_eq!(code, Code::BadRecord);
+        assert!(text.contains("is not that of the stream"), "{text}");
+        let short = OpenPublisher {
+            producer: Bytes::from_static(b"short"),
+            ..OpenPublisher::default()
+        };
+        let short = control::bytes_of(FrameType::OpenPublisher, &short);
+        let (code, text) = raw.stream(&short).await.error().await;
+        assert_eq!(code, Code::Invalid);
+        assert_eq!(text, "a producer id of 5 bytes, 16 expected");
+        node.stop().await;
+    });
+}
+
+fn transact(first_sequence: u64, acks: Vec<ConsumerAcks>, messages: &[Message]) -> Bytes {
+    let mut out = BytesMut::new();
+    Transact {
+        first_sequence,
+        acks,
+        slab: raw::slab(messages),
+    }
+    .put(&mut out);
+    out.freeze()
+}
+
+fn acks(consumer: u64, first: u64, last: u64) -> Vec<ConsumerAcks> {
+    let ranges = vec![Range { first, last }];
+    vec![ConsumerAcks { consumer, ranges }]
+}
+
+#[test]
+fn transactions_are_taken_whole_or_not_at_all() {
+    harness::run(async {
+        let node = Setup::new(QUEUES).start().await;
+        let client = node.client().await;
+        harness::publish_all(&client, &harness::messages("q/in", 3)).await;
+        let raw = Raw::connect(&node).await;
+        let (mut consumer, opened) = raw.opened(&raw::open_consumer("q", "g")).await;
+        let number = opened.consumer;
+        consumer.credit(100, 1 << 20).await;
+        consumer.deliveries(3).await;
+
+        let mut stream = raw.publisher(0).await;
+        let pair = [Message::new("small/a", "x"), Message::new("q/out", "y")];
+        let frame = transact(1, acks(number, 0, 1), &pair);
+        stream.send(&frame).await;
+        let confirm = stream.confirm().await;
+        assert_eq!((said(&confirm), confirm.level), (vec![], Level::Stored));
+        let group = harness::group(&client, "q", "g").await;
+        assert_eq!(group.acked_below, 2);
+
+        // Acked already; then too much for one of two queues; then one of another connection; then
+        // a queue in memory.
+        let refused = [ExceptionKind::Refused; 2];
+        let both = |confirm: &Confirm, code| {
+            let kinds: Vec<_> = confirm.exceptions.iter().map(|e| e.kind).collect();
+            assert_eq!(kinds, refused);
+            assert!(
+                confirm.exceptions.iter().all(|e| e.code == code),
+                "{confirm:?}"
+            );
+        };
+        stream.send(&transact(3, acks(number, 1, 2), &pair)).await;
+        both(&stream.confirm().await, Code::Conflict);
+        let full = [Message::new("small/a", "2"), Message::new("small/a", "3")];
+        stream.send(&transact(5, acks(number, 2, 2), &full)).await;
+        both(&stream.confirm().await, Code::QueueFull);
+        let other = Raw::connect(&node).await;
+        let mut foreign = other.publisher(0).await;
+        foreign.send(&transact(1, acks(number, 2, 2), &pair)).await;
+        both(&foreign.confirm().await, Code::Conflict);
+        let memory = [Message::new("m/a", "1"), Message::new("q/out", "z")];
+        stream.send(&transact(7, acks(number, 2, 2), &memory)).await;
+        both(&stream.confirm().await, Code::Unsupported);
+        let forbidden = [Message::new("q/out", "z"), Message::new("$sys/a", "z")];
+        stream.send(&transact(9, vec![], &forbidden)).await;
+        both(&stream.confirm().await, Code::BadTopic);
+
+        assert_eq!(texts(&node, "small").await, ["x"]);
+        let group = harness::group(&client, "q", "g").await;
+        assert_eq!(group.acked_below, 2, "nothing of what was refused");
+        node.stop().await;
+    });
+}
+
+async fn producer(client: &Client, name: &str) -> Publisher {
+    let options = PublisherOptions {
+        producer: Some(ProducerOptions::named(name)),
+        ..PublisherOptions::default()
+    };
+    client.publisher(options).await.unwrap()
+}
+
+/// A producer's publisher sends again what was refused for now, in order, until it is taken; one
+/// that starts anew counts on.
+#[test]
+fn a_producer_waits_for_a_full_queue_and_keeps_its_order() {
+    harness::run(async {
+        let node = Setup::new(QUEUES).start().await;
+        let trust = Source::file(node.tls("ca.pem"));
+        let identity = Identity::Certificate {
+            chain: Source::file(node.tls("client.pem")),
+            key: Source::file(node.tls("client.key")),
+        };
+        // One that tries again.
+        let options = ConnectOptions::new(node.address().to_string(), trust).identity(identity);
+        let client = Client::connect(options).await.unwrap();
+        let publisher = producer(&client, "importer").await;
+        let mut tickets = Vec::new();
+        for index in 0..8 {
+            let topic = if index % 2 == 0 { "small/a" } else { "q/a" };
+            let message = Message::new(topic, index.to_string());
+            tickets.push(publisher.send(&message).await.unwrap());
+        }
+        let mut taken = Vec::new();
+        let mut consumer = harness::consumer(&client, "small", "g").await;
+        while taken.len() < 4 {
+            let next = harness::take(&mut consumer, 1).await;
+            harness::ack(&consumer, &next);
+            taken.extend(next.iter().map(|t| t.text()));
+        }
+        assert_eq!(taken, ["0", "2", "4", "6"]);
+        for ticket in tickets {
+            let confirmed = ticket.await.unwrap();
+            let kind = confirmed.exception.map(|e| e.kind);
+            assert!(matches!(kind, None | Some(ExceptionKind::Duplicate)));
+        }
+        assert_eq!(texts(&node, "q").await, ["1", "3", "5", "7"]);
+        publisher.close().await.unwrap();
+        let again = producer(&client, "importer").await;
+        let confirmed = again.send(&Message::new("q/a", "8")).await.unwrap();
+        assert_eq!(confirmed.await.unwrap().exception, None);
+        let kept = harness::peek_all(&client, "q").await;
+        let last = kept.last().unwrap().1.producer.unwrap();
+        assert_eq!((last.epoch, last.sequence), (2, 9));
+        node.stop().await;
+    });
+}
+
+#[test]
+fn mandatory_refuses_what_nothing_takes() {
+    harness::run(async {
+        let node = Setup::new(QUEUES).start().await;
+        let client = node.client().await;
+        for (mandatory, kind) in [
+            (false, ExceptionKind::Unroutable),
+            (true, ExceptionKind::Refused),
+        ] {
+            let options = PublisherOptions {
+                mandatory,
+                ..PublisherOptions::default()
+            };
+            let publisher = client.publisher(options).await.unwrap();
+            let nowhere = publisher.send(&Message::new("x", "1")).await.unwrap();
+            let exception = nowhere.await.unwrap().exception.unwrap();
+            assert_eq!((exception.kind, exception.code), (kind, Code::Unroutable));
+        }
+        node.stop().await;
+    });
+}
