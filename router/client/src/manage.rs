@@ -4,9 +4,10 @@
 //! node may have done it.
 
 use waypost_wire::control::{
-    self, BackedUp, Backup, Browse, Done, Explain, Explained, Manage, ManageRequest, Managed,
-    ManagedResponse, NodeInfo, NodeState, Peeked, PluginList, PluginListed, QueueAdd, QueueList,
-    QueueListed, QueueName, QueuePeek, QueueSettings, QueueState, Redrive, Remove, Replay, Select,
+    self, BackedUp, Backup, Browse, Done, Explain, Explained, GroupAdd, GroupName, GroupSeek,
+    Manage, ManageRequest, Managed, ManagedResponse, NodeInfo, NodeState, Peeked, PluginList,
+    PluginListed, QueueAdd, QueueList, QueueListed, QueueName, QueuePeek, QueueSettings,
+    QueueState, Redrive, Remove, Replay, Select,
 };
 use waypost_wire::{FrameType, Message};
 
@@ -188,6 +189,30 @@ impl Client {
             select: Some(select),
         });
         expect!(self.manage(request).await?, Done)
+    }
+
+    /// Makes a group; [`waypost_wire::Code::Exists`] where it is there, made otherwise.
+    pub async fn group_add(&self, group: GroupAdd) -> Result<(), Error> {
+        let request = ManageRequest::GroupAdd(group);
+        expect!(self.manage(request).await?, Done).map(drop)
+    }
+
+    /// Moves a group; gives the first offset that it gets now. What its consumers hold is taken
+    /// back.
+    pub async fn group_seek(&self, seek: GroupSeek) -> Result<u64, Error> {
+        let request = ManageRequest::GroupSeek(seek);
+        expect!(self.manage(request).await?, Done).map(|done| done.count)
+    }
+
+    /// Removes a group and closes its consumers; gives how many messages it had not acked.
+    pub async fn group_remove(
+        &self,
+        queue: impl Into<String>,
+        group: impl Into<String>,
+    ) -> Result<u64, Error> {
+        let (queue, group) = (queue.into(), group.into());
+        let request = ManageRequest::GroupRemove(GroupName { queue, group });
+        expect!(self.manage(request).await?, Done).map(|done| done.count)
     }
 
     /// All plugins and what they did.

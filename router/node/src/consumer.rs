@@ -35,12 +35,7 @@ pub(crate) async fn serve(
     let shard = &conn.node.shard;
     let consumer = conn.node.next_consumer.fetch_add(1, Relaxed);
     let mailbox = Arc::new(Mailbox::default());
-    let start = match open.start() {
-        control::Start::Beginning => Start::Beginning,
-        control::Start::End => Start::End,
-        control::Start::Offset => Start::Offset(open.start_offset),
-        control::Start::Time => Start::Time(open.start_time_ms),
-    };
+    let start = place(open.start(), open.start_offset, open.start_time_ms);
     let options = group_options(open.kind, &open.filters)
         .map_err(|error| StreamError::Refused(Code::Invalid, error.to_string()))?;
     let attach = Attach {
@@ -105,6 +100,16 @@ pub(crate) async fn serve(
         }
     }
     end_well(send).await
+}
+
+/// A place in a queue, as requests name it.
+pub(crate) fn place(start: control::Start, offset: u64, time_ms: u64) -> Start {
+    match start {
+        control::Start::Beginning => Start::Beginning,
+        control::Start::End => Start::End,
+        control::Start::Offset => Start::Offset(offset),
+        control::Start::Time => Start::Time(time_ms),
+    }
 }
 
 struct Leave {
@@ -198,16 +203,16 @@ fn check(conn: &Conn, open: &OpenConsumer) -> Result<(), StreamError> {
     if let Err(denied) = conn.principal.permissions.may_consume(&open.queue) {
         return Err(StreamError::Refused(denied.code(), denied.to_string()));
     }
+    check_group_name(&open.group).map_err(|text| StreamError::Refused(Code::Invalid, text))
+}
+
+/// Says what is wrong with a group's name.
+pub(crate) fn check_group_name(group: &str) -> Result<(), String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if open.group.is_empty()
-        || open.group.len() > NAME_BYTES_MAX
-        || !open.group.chars().all(is_allowed)
-    {
-        let text = format!(
-            "group '{}': 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9, '.', '_' and '-' expected",
-            open.group
-        );
-        return Err(StreamError::Refused(Code::Invalid, text));
+    if (1..=NAME_BYTES_MAX).contains(&group.len()) && group.chars().all(is_allowed) {
+        return Ok(());
     }
-    Ok(())
+    Err(format!(
+        "group '{group}': 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9, '.', '_' and '-' expected"
+    ))
 }

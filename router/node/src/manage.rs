@@ -5,16 +5,19 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use quinn::SendStream;
-use waypost_shard::{GroupView, ManageError, QueueView, from_message, group_kind, to_message};
+use waypost_shard::{
+    GroupView, ManageError, QueueView, from_message, group_kind, group_options, to_message,
+};
 use waypost_wire::control::{
-    self, BackedUp, Done, Explain, ExplainStep, Explained, GroupState, Manage, ManageRequest,
-    Managed, ManagedResponse, NodeState, Peeked, PeekedMessage, PluginListed, PluginState,
-    QueueAdd, QueueListed, QueuePeek, QueueState,
+    self, BackedUp, Done, Explain, ExplainStep, Explained, GroupAdd, GroupState, Manage,
+    ManageRequest, Managed, ManagedResponse, NodeState, Peeked, PeekedMessage, PluginListed,
+    PluginState, QueueAdd, QueueListed, QueuePeek, QueueState,
 };
 use waypost_wire::{Code, FrameType, RecordRef, record};
 
 use crate::config;
 use crate::connection::Conn;
+use crate::consumer::{check_group_name, place};
 use crate::keeping;
 use crate::shard_thread::Command;
 use crate::stream_io::StreamError;
@@ -145,11 +148,37 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
             need(Queues)?;
             keeping::replay(conn, replay).await?
         }
-        ManageRequest::GroupAdd(_)
-        | ManageRequest::GroupSeek(_)
-        | ManageRequest::GroupRemove(_) => {
-            let text = "this node does not offer the request yet".to_owned();
-            return Err(StreamError::Refused(Code::Unsupported, text));
+        ManageRequest::GroupAdd(add) => {
+            need(Queues)?;
+            group_add(conn, add).await?
+        }
+        ManageRequest::GroupSeek(seek) => {
+            need(Queues)?;
+            let to = place(seek.start(), seek.start_offset, seek.start_time_ms);
+            let count = ask(conn, |reply| Command::GroupSeek {
+                queue: seek.queue,
+                group: seek.group,
+                to,
+                reply,
+            })
+            .await?;
+            ManagedResponse::Done(Done {
+                count,
+                ..Done::default()
+            })
+        }
+        ManageRequest::GroupRemove(remove) => {
+            need(Queues)?;
+            let count = ask(conn, |reply| Command::GroupRemove {
+                queue: remove.queue,
+                group: remove.group,
+                reply,
+            })
+            .await?;
+            ManagedResponse::Done(Done {
+                count,
+                ..Done::default()
+            })
         }
     })
 }
@@ -169,6 +198,22 @@ async fn back_up(conn: &Conn, name: String) -> Result<BackedUp, StreamError> {
             "the node stops".to_owned(),
         )),
     }
+}
+
+async fn group_add(conn: &Conn, add: GroupAdd) -> Result<ManagedResponse, StreamError> {
+    let invalid = |text: String| StreamError::Refused(Code::Invalid, text);
+    check_group_name(&add.group).map_err(invalid)?;
+    let options = group_options(add.kind, &add.filters).map_err(|e| invalid(e.to_string()))?;
+    let start = place(add.start(), add.start_offset, add.start_time_ms);
+    ask(conn, |reply| Command::GroupAdd {
+        queue: add.queue,
+        group: add.group,
+        start,
+        options,
+        reply,
+    })
+    .await?;
+    Ok(ManagedResponse::Done(Done::default()))
 }
 
 async fn ask<T>(

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use waypost_core::dedup::{Fenced, ProducerId};
 use waypost_core::group::ConsumerId;
+use waypost_core::journal::GroupOptions;
 use waypost_core::queue::Settings;
 use waypost_log::{CommitError, Incarnation, Job, JobDone, JobError, RealVfs};
 use waypost_shard::{
     Accepted, Attach, Batch, Counters, ManageError, Now, OpenedProducer, Output, Peeked,
-    PublishError, QueueView, Shard, Ticket,
+    PublishError, QueueView, Shard, Start, Ticket,
 };
 use waypost_wire::Code;
 use waypost_wire::data::{ConsumerFrame, Deliver, Exception, Level};
@@ -134,6 +135,24 @@ pub(crate) enum Command {
     /// A bounded step of work; what it gives is called when what it did is durable.
     Step {
         step: Step,
+    },
+    GroupAdd {
+        queue: String,
+        group: String,
+        start: Start,
+        options: GroupOptions,
+        reply: Reply<()>,
+    },
+    GroupSeek {
+        queue: String,
+        group: String,
+        to: Start,
+        reply: Reply<u64>,
+    },
+    GroupRemove {
+        queue: String,
+        group: String,
+        reply: Reply<u64>,
     },
     /// Commit what is there, then end.
     Stop,
@@ -311,7 +330,11 @@ impl Thread {
         let dropping = dropping.map(|until| until.saturating_sub(now));
         let all = [timeout, idle, job, retry, dropping];
         let ms = all.into_iter().flatten().min()?;
-        Some(Duration::from_millis(ms.max(1)))
+        match next {
+            // There is more to deliver.
+            Some(0) => Some(Duration::ZERO),
+            _ => Some(Duration::from_millis(ms.max(1))),
+        }
     }
 
     /// Gives the slab bytes that the command added to the pending group.
@@ -382,6 +405,36 @@ impl Thread {
                 let answer = step(&mut self.shard, now);
                 self.commit()?;
                 answer();
+            }
+            Command::GroupAdd {
+                queue,
+                group,
+                start,
+                options,
+                reply,
+            } => {
+                let added = self.shard.add_group(now, &queue, &group, start, options);
+                self.commit()?;
+                let _ = reply.send(added);
+            }
+            Command::GroupSeek {
+                queue,
+                group,
+                to,
+                reply,
+            } => {
+                let moved = self.shard.seek_group(now, &queue, &group, to);
+                self.commit()?;
+                let _ = reply.send(moved);
+            }
+            Command::GroupRemove {
+                queue,
+                group,
+                reply,
+            } => {
+                let removed = self.shard.remove_group(now, &queue, &group);
+                self.commit()?;
+                let _ = reply.send(removed);
             }
             Command::Stop => {}
         }

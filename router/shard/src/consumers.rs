@@ -16,7 +16,7 @@ const REASON_BYTES_MAX: usize = 1024;
 /// The longest delay of a nack: a week. What waits pins the queue's space.
 const DELAY_MS_MAX: u64 = 7 * 86_400_000;
 /// Groups of one queue. Each is kept, pins messages, and is part of every snapshot.
-const GROUPS_MAX: usize = 1024;
+pub(crate) const GROUPS_MAX: usize = 1024;
 
 /// Where a group begins that is made by its first consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -473,12 +473,18 @@ impl<V: Vfs> Shard<V> {
         self.set_timer(id);
     }
 
-    /// Closes every consumer of a queue that goes away.
-    pub(crate) fn close_consumers(&mut self, id: SlotId, code: Code, text: &str) {
+    /// Closes the consumers of a queue, or of one group of it, that goes away.
+    pub(crate) fn close_consumers(
+        &mut self,
+        id: SlotId,
+        group: Option<&str>,
+        code: Code,
+        text: &str,
+    ) {
         let mut gone: Vec<ConsumerId> = self
             .consumers
             .iter()
-            .filter(|(_, c)| c.slot == id)
+            .filter(|(_, c)| c.slot == id && group.is_none_or(|group| c.group == group))
             .map(|(consumer, _)| *consumer)
             .collect();
         gone.sort_unstable();

@@ -17,6 +17,7 @@ mod consumers;
 mod dead;
 mod deliver;
 mod expiry;
+mod groups;
 mod intake;
 mod keyed;
 mod lastvalue;
@@ -425,7 +426,11 @@ impl<V: Vfs> Shard<V> {
         {
             match self.log.trim(incarnation, first) {
                 Ok(()) => slot.trimmed = first,
-                Err(_) => drop(self.moved.insert(id)),
+                // Until then the snapshot says it: what a filter passed over is said by nothing else.
+                Err(_) => {
+                    self.moved.insert(id);
+                    self.behind.insert(id);
+                }
             }
         }
         let freed = slot.tail.trim(first, &mut self.cache);

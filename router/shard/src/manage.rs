@@ -49,6 +49,14 @@ pub enum ManageError {
         "queue '{0}': its dead letters cannot go to '{1}', which must be another queue that is there and durable"
     )]
     DeadLetter(Arc<str>, String),
+    /// No such group.
+    #[error("queue '{queue}' has no group '{group}'")]
+    NoGroup {
+        /// The queue.
+        queue: Arc<str>,
+        /// The group.
+        group: String,
+    },
     /// A queue that the node itself needs.
     #[error("queue '{0}' is the node's own and cannot be removed")]
     Needed(Arc<str>),
@@ -70,7 +78,7 @@ impl ManageError {
     /// The code to answer with.
     pub fn code(&self) -> Code {
         match self {
-            ManageError::NoQueue(_) => Code::NotFound,
+            ManageError::NoQueue(_) | ManageError::NoGroup { .. } => Code::NotFound,
             ManageError::DeadLetter(..) => Code::Invalid,
             ManageError::Exists(_)
             | ManageError::Durability(_)
@@ -269,7 +277,7 @@ impl<V: Vfs> Shard<V> {
             self.log.remove_queue(incarnation)?;
             self.removed.insert(name.into());
         }
-        self.close_consumers(id, Code::Gone, &format!("queue '{name}' was removed"));
+        self.close_consumers(id, None, Code::Gone, &format!("queue '{name}' was removed"));
         self.names.remove(name);
         let Some(mut slot) = self.slots.remove(&id) else {
             return Ok(0);

@@ -129,8 +129,18 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     Ok(())
 }
 
+/// Filters of one group: each is tried on each message.
+const GROUP_FILTERS_MAX: usize = 64;
+
 /// A group's options from a request.
 pub fn group_options(kind: i32, topics: &[String]) -> Result<GroupOptions, SettingsError> {
+    if topics.len() > GROUP_FILTERS_MAX {
+        return Err(SettingsError::Range {
+            field: "number of filters",
+            found: topics.len() as u64,
+            expected: "64 at most",
+        });
+    }
     Ok(GroupOptions {
         kind: match known("kind", kind)? {
             control::GroupKind::Shared => GroupKind::Shared,

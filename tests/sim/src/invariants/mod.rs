@@ -38,7 +38,7 @@ impl Violation {
         }
     }
 
-    fn unless(
+    pub(crate) fn unless(
         holds: bool,
         invariant: &'static str,
         what: impl FnOnce() -> String,

@@ -70,6 +70,8 @@ pub struct QueueModel {
     pub keeps: Keeps,
     /// Offsets of messages that a limit made dead letters.
     pub moved: BTreeSet<u64>,
+    /// Groups that were moved or removed by request: what they were done with may come again.
+    pub moved_groups: BTreeSet<String>,
     /// Its groups.
     pub groups: BTreeMap<String, GroupModel>,
 }
@@ -102,6 +104,7 @@ impl QueueModel {
             released_below: 0,
             keeps,
             moved: BTreeSet::new(),
+            moved_groups: BTreeSet::new(),
             groups: BTreeMap::new(),
         }
     }

@@ -9,7 +9,7 @@ use waypost_shard::ManageError;
 use crate::invariants::{Violation, progress};
 use crate::message::Place;
 use crate::model::{End, QueueModel};
-use crate::world::{World, keeping};
+use crate::world::{Faults, World, keeping};
 
 /// Queues that a run may have besides the dead letters, and whether each is durable.
 const QUEUES: [(&str, bool); 9] = [
@@ -58,9 +58,13 @@ impl World {
         let Some((name, is_durable)) = self.dice.pick(&QUEUES).copied() else {
             return Ok(());
         };
-        match (self.model.live(name).is_some(), self.dice.below(3)) {
+        // What became of a move that was not synced is not told by the model.
+        let is_quiet = self.plan.faults == Faults::None && self.plan.power_off_at.is_none();
+        match (self.model.live(name).is_some(), self.dice.below(6)) {
             (false, _) => self.create(name, is_durable),
             (true, 0) => self.remove(name),
+            (true, 1 | 2) if is_quiet => self.seek_group(name),
+            (true, 3) if is_quiet => self.remove_group(name),
             (true, _) => self.purge(name),
         }
     }

@@ -3,6 +3,7 @@
 
 mod consume;
 mod drain;
+mod groups;
 mod keeping;
 mod manage;
 mod outputs;

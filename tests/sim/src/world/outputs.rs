@@ -174,7 +174,8 @@ impl World {
         let Some(model) = queue.groups.get(group) else {
             return Err(progress::stuck(format!("group '{group}' is not there")));
         };
-        if let (Some(tag), false) = (entry.content.tag(), queue.is_dead_letters) {
+        let is_again = queue.is_dead_letters || queue.moved_groups.contains(group);
+        if let (Some(tag), false) = (entry.content.tag(), is_again) {
             let place = Place {
                 queue: queue.name.clone(),
                 group: group.to_owned(),
