@@ -15,6 +15,7 @@ pub mod plugin;
 mod plugin_verify;
 pub mod publish;
 pub mod queue;
+mod queue_keep;
 mod queue_time;
 #[cfg(feature = "node")]
 pub mod restore;

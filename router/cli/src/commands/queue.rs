@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use waypost_client::wire::control::{Durability, GroupState, Peeked, QueueSettings, QueueState};
 use waypost_client::{Client, Filter, RecordRef};
 
+use super::queue_keep;
 use crate::commands::queue_time::TimeArgs;
 use crate::connect::ConnectArgs;
 use crate::failure::{FAILED, Shown, usage};
@@ -39,6 +40,10 @@ enum QueueCommand {
     Ls,
     Info(InfoArgs),
     Peek(PeekArgs),
+    Browse(queue_keep::BrowseArgs),
+    RmMessages(queue_keep::RemoveArgs),
+    Replay(queue_keep::ReplayArgs),
+    Set(queue_keep::SetArgs),
     Purge(PurgeArgs),
     Rm(RmArgs),
 }
@@ -156,6 +161,10 @@ async fn manage(client: &Client, command: QueueCommand, output: Output) -> anyho
         QueueCommand::Ls => list(&client.queue_list().await?.queues, output),
         QueueCommand::Info(args) => info(&client.queue_info(args.name).await?, output),
         QueueCommand::Peek(args) => peek(client, args, output).await,
+        QueueCommand::Browse(args) => queue_keep::browse(client, args, output).await,
+        QueueCommand::RmMessages(args) => queue_keep::remove(client, args, output).await,
+        QueueCommand::Replay(args) => queue_keep::replay(client, args, output).await,
+        QueueCommand::Set(args) => queue_keep::set(client, args, output).await,
         QueueCommand::Purge(PurgeArgs { name, yes }) => {
             let state = client.queue_info(&name).await?;
             let what = format!("delete {} of", counted(state.messages, "message"));
