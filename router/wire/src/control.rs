@@ -8,8 +8,12 @@ use prost::Message;
 use crate::error::{Code, WireError};
 use crate::frame::{self, Frame, FrameType};
 
-mod messages;
-pub use messages::*;
+mod manage;
+mod settings;
+mod streams;
+pub use manage::*;
+pub use settings::*;
+pub use streams::*;
 
 /// Appends a control frame.
 pub fn put(out: &mut BytesMut, kind: FrameType, message: &impl Message) {
@@ -84,7 +88,15 @@ mod tests {
     #[test]
     fn the_proto_file_says_the_same() {
         let proto = fields_of_proto(include_str!("../proto/waypost.proto"));
-        let rust = fields_of_rust(include_str!("control/messages.rs"));
+        let mut rust: Vec<_> = [
+            include_str!("control/streams.rs"),
+            include_str!("control/settings.rs"),
+            include_str!("control/manage.rs"),
+        ]
+        .into_iter()
+        .flat_map(fields_of_rust)
+        .collect();
+        rust.sort();
         assert_eq!(proto, rust);
         assert!(
             proto.len() > 90,
