@@ -66,6 +66,33 @@ fn flipped_bits_are_never_served() {
     }
 }
 
+/// The first line that two traces do not share, if there is one.
+fn first_difference(one: &str, two: &str) -> Option<String> {
+    let (mut one, mut two) = (one.lines(), two.lines());
+    for number in 1.. {
+        let (left, right) = (one.next(), two.next());
+        if left != right {
+            let of = |line: Option<&str>| line.map_or("its end".to_owned(), |l| format!("'{l}'"));
+            return Some(format!(
+                "line {number} is {} and then {}",
+                of(left),
+                of(right)
+            ));
+        }
+        left?;
+    }
+    None
+}
+
+#[test]
+fn the_first_line_that_differs_is_named() {
+    assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
+    let longer = first_difference("a\nb\n", "a\n");
+    assert_eq!(longer.as_deref(), Some("line 2 is 'b' and then its end"));
+    let other = first_difference("a\nb\nc\n", "a\nx\nc\n");
+    assert_eq!(other.as_deref(), Some("line 2 is 'b' and then 'x'"));
+}
+
 #[test]
 fn a_seed_gives_the_same_trace_twice() {
     for faults in [Faults::None, Faults::Crashes, Faults::Disk] {
@@ -76,7 +103,11 @@ fn a_seed_gives_the_same_trace_twice() {
         for seed in [3, 4, 5] {
             let (one, two) = (run(seed, &plan), run(seed, &plan));
             let (one, two) = (one.expect("it holds"), two.expect("it holds"));
-            assert_eq!(one, two, "seed {seed}, {faults:?}");
+            if let Some(line) = first_difference(&one.trace, &two.trace) {
+                panic!("seed {seed}, {faults:?}: {line}");
+            }
+            assert_eq!(one.tally, two.tally, "seed {seed}, {faults:?}");
+            assert_eq!(one.digest, two.digest, "seed {seed}, {faults:?}");
         }
     }
 }

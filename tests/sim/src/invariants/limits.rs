@@ -18,7 +18,12 @@ pub fn check(queue: &QueueModel, view: &QueueView) -> Result<(), Violation> {
             "queue '{}' holds {}, its limit is {max}",
             view.name, view.messages
         )
-    })?;
+    })
+}
+
+/// What the limit let go of had to go, as far as is known which messages were done with.
+pub fn nothing_needless(queue: &QueueModel, view: &QueueView) -> Result<(), Violation> {
+    let max = queue.keeps.messages_max;
     let first = view.first_offset;
     let let_go = queue.entries.range(..first);
     let missed = let_go.filter(|(offset, _)| !queue.is_done_with(**offset));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use waypost_core::queue::AtLimit;
+use waypost_core::queue::{AtLimit, Retain, Settings};
 
 use crate::invariants::{Violation, append_order, nothing_lost, offsets};
 use crate::message::{DeadLetter, Place, Tag};
@@ -87,6 +87,17 @@ pub struct Keeps {
     pub at_limit: AtLimit,
 }
 
+impl Keeps {
+    /// What a queue keeps that was made with these settings.
+    pub fn of(settings: &Settings) -> Keeps {
+        Keeps {
+            is_log: settings.retain == Retain::Log,
+            messages_max: settings.messages_max.unwrap_or(u64::MAX),
+            at_limit: settings.at_limit,
+        }
+    }
+}
+
 impl QueueModel {
     /// An empty queue.
     pub fn new(name: &str, is_durable: bool, deliver_max: u32, keeps: Keeps) -> QueueModel {
@@ -107,6 +118,17 @@ impl QueueModel {
             moved_groups: BTreeSet::new(),
             groups: BTreeMap::new(),
         }
+    }
+
+    /// Rot took its description: from now on it has this name, and the settings of a queue that
+    /// nobody gave any.
+    pub fn forget_description(&mut self, name: &str) {
+        let settings = Settings::default();
+        name.clone_into(&mut self.name);
+        self.is_dead_letters = false;
+        self.deliver_max = settings.deliver_max;
+        self.backoff_ms = settings.backoff_ms;
+        self.keeps = Keeps::of(&settings);
     }
 
     /// A message was given an offset.

@@ -39,6 +39,10 @@ impl World {
                 continue;
             };
             limits::check(queue, &view)?;
+            // Rot takes acks: nobody knows what stands below the first and was done with.
+            if !self.model.is_rotten {
+                limits::nothing_needless(queue, &view)?;
+            }
             let first = view.first_offset;
             match queue.keeps.at_limit {
                 AtLimit::Refuse => {}

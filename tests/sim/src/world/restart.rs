@@ -113,6 +113,8 @@ impl World {
         self.trace.line(format!("{flips} bits flipped"));
         self.told.clear();
         self.restart(false)?;
+        // What only a read could find is told by the read.
+        self.take_outputs()?;
         let is_told = !self.told.is_empty();
         match self.lost.pop() {
             Some(lost) if !is_told => Err(Violation::new(
@@ -251,7 +253,9 @@ impl World {
         self.lost
             .extend(lost.map(|violation| violation.to_string()));
         queue.is_leaving = false;
-        queue.name.clone_from(&view.name);
+        if queue.name != view.name {
+            queue.forget_description(&view.name);
+        }
         queue.released_below = view.first_offset;
         queue.used_below = view.next_offset;
         queue.entries.split_off(&view.next_offset);
