@@ -181,13 +181,16 @@ pub enum Error {
     /// A message or batch over the node's limit; nothing was sent.
     #[error("{what} has {length} bytes, the node's limit is {limit}")]
     TooLarge {
-        /// `record` or `request`.
+        /// `record`, `request` or `transaction`.
         what: &'static str,
         /// Its length in bytes.
         length: usize,
         /// The limit in force, in bytes.
         limit: usize,
     },
+    /// A transaction of a publisher that is no producer, or of nothing; nothing was sent.
+    #[error("a transaction {0}")]
+    Transaction(&'static str),
     /// The publisher holds as much as it may; only `try_send` says so.
     #[error("the window is full")]
     WindowFull,
@@ -207,7 +210,11 @@ impl Error {
             Error::Lost(_) | Error::WindowFull => true,
             Error::Refused { retryable, .. } => *retryable,
             Error::NotSent(error) => error.is_retryable(),
-            Error::Protocol(_) | Error::Record(_) | Error::TooLarge { .. } | Error::Closed => false,
+            Error::Protocol(_)
+            | Error::Record(_)
+            | Error::TooLarge { .. }
+            | Error::Transaction(_)
+            | Error::Closed => false,
         }
     }
 
@@ -215,9 +222,11 @@ impl Error {
     /// have been stored; publishing it again may double it.
     pub fn has_no_side_effects(&self) -> bool {
         match self {
-            Error::Record(_) | Error::TooLarge { .. } | Error::WindowFull | Error::NotSent(_) => {
-                true
-            }
+            Error::Record(_)
+            | Error::TooLarge { .. }
+            | Error::Transaction(_)
+            | Error::WindowFull
+            | Error::NotSent(_) => true,
             Error::NotConnected(_)
             | Error::Lost(_)
             | Error::Refused { .. }

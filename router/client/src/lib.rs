@@ -48,7 +48,9 @@ mod subscriber;
 mod transport;
 
 pub use client::{Client, Event};
-pub use consumer::{Batch, Consumer, ConsumerOptions, ConsumerStats, Delivery, SessionId};
+pub use consumer::{
+    Batch, Consumer, ConsumerOptions, ConsumerStats, Delivery, SessionId, TransactionAcks,
+};
 pub use error::{ConnectError, Error};
 pub use options::{ConnectOptions, FRAME_BYTES_DEFAULT, Identity, Reconnect, Source};
 pub use publisher::{

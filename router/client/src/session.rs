@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,12 +20,16 @@ use crate::transport;
 /// How long after one of a host's addresses the next is tried beside it (as RFC 8305 has it).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// A connection that both sides agreed on.
 pub(crate) struct Session {
     pub(crate) quic: quinn::Connection,
     pub(crate) welcome: Welcome,
     /// Counts the sessions of a client, from 1.
     pub(crate) number: u64,
+    /// Names it among all sessions of this process.
+    pub(crate) id: u64,
     frame_bytes_max: usize,
     draining: watch::Sender<bool>,
     streams: watch::Sender<usize>,
@@ -120,6 +125,7 @@ impl Session {
                     quic,
                     welcome,
                     number,
+                    id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                     frame_bytes_max: options.frame_bytes_max,
                     draining: watch::Sender::new(false),
                     streams: watch::Sender::new(0),

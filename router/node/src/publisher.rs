@@ -28,6 +28,9 @@ use crate::shard_thread::{Command, PublishReply, Settled, ShardHandle};
 use crate::stream_io::{FrameReader, Outgoing, StreamError, end_well};
 use crate::workers::{Input, Inputs, Work};
 
+/// A number that no consumer has.
+const NOBODY: u64 = u64::MAX;
+
 enum Event {
     Settled(Settled),
     Routed(BatchId, Outcome),
@@ -293,7 +296,12 @@ impl Publisher<'_> {
             stamp,
             transaction,
         };
-        if let Some(consumer) = foreign {
+        // What was stored before is known by its producer alone; all else is a conflict.
+        if let (Some(_), Some(_)) = (foreign, &pending.stamp) {
+            let not_own = |acks: &&mut ConsumerAcks| !self.conn.own_consumers.has(acks.consumer);
+            let acks = pending.transaction.iter_mut().flatten();
+            acks.filter(not_own).for_each(|a| a.consumer = NOBODY);
+        } else if let Some(consumer) = foreign {
             let text = format!("consumer {consumer} is none of this connection");
             pending.refuse_all(Code::Conflict, &text);
             self.settle(id, pending);

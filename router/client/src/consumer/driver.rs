@@ -8,6 +8,7 @@ use waypost_wire::FrameType;
 use waypost_wire::control::{self, OpenConsumer};
 use waypost_wire::data::Deliver;
 
+use super::inbox::At;
 use super::{ConsumerOptions, Shared};
 use crate::client::Handle;
 use crate::error::Error;
@@ -18,6 +19,8 @@ use crate::stream::{self, FrameReader};
 pub(super) struct Open {
     session: Arc<Session>,
     stream: Stream,
+    /// The number that the node knows the consumer by.
+    number: u64,
 }
 
 pub(super) async fn open(handle: &Handle, options: &ConsumerOptions) -> Result<Open, Error> {
@@ -40,8 +43,12 @@ pub(super) async fn open(handle: &Handle, options: &ConsumerOptions) -> Result<O
     let mut stream = session
         .open(control::bytes_of(FrameType::OpenConsumer, &first))
         .await?;
-    stream.reader.opened().await?;
-    Ok(Open { session, stream })
+    let number = stream.reader.opened().await?.consumer;
+    Ok(Open {
+        session,
+        stream,
+        number,
+    })
 }
 
 /// Runs until the consumer is closed, or cannot go on.
@@ -100,13 +107,20 @@ async fn run(
 }
 
 async fn one_stream(shared: &Shared, open: Open) -> Result<(), Error> {
-    let Open { session, stream } = open;
+    let Open {
+        session,
+        stream,
+        number,
+    } = open;
     let Stream {
         mut send,
         mut reader,
         guard: _guard,
     } = stream;
-    shared.inbox().reopen();
+    shared.inbox().reopen(At {
+        connection: session.id,
+        consumer: number,
+    });
     let result = tokio::select! {
         result = read(shared, &mut reader) => result,
         result = write(shared, &session, &mut send) => match result {

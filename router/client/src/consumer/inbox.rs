@@ -34,8 +34,18 @@ pub struct ConsumerStats {
     pub stale: u64,
 }
 
+/// Which consumer the node knows a stream as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct At {
+    /// The connection, by its id in this process.
+    pub connection: u64,
+    /// The number that the node gave.
+    pub consumer: u64,
+}
+
 #[derive(Default)]
 pub(crate) struct Inbox {
+    at: At,
     session: u64,
     window_messages: u64,
     window_bytes: u64,
@@ -69,7 +79,8 @@ impl Inbox {
     }
 
     /// A stream was opened: deliveries of the old one are the group's again.
-    pub(crate) fn reopen(&mut self) {
+    pub(crate) fn reopen(&mut self, at: At) {
+        self.at = at;
         self.session += 1;
         self.ready.clear();
         self.words.clear();
@@ -117,6 +128,21 @@ impl Inbox {
             |taken: u64, window: u64, granted: u64| taken + window - granted >= window.div_ceil(2);
         open && (due(self.taken.0, self.window_messages, self.granted.0)
             || due(self.taken.1, self.window_bytes, self.granted.1))
+    }
+
+    /// Whom the node knows the deliveries of an opening with; none where it has taken them back.
+    pub(crate) fn at(&self, session: SessionId) -> Option<At> {
+        (session.0 == self.session && self.ended.is_none()).then_some(self.at)
+    }
+
+    /// Deliveries were acked otherwise than on the stream.
+    pub(crate) fn acked(&mut self, session: SessionId, ranges: &[Range]) {
+        self.stats.acked += ranges.iter().map(Range::count).sum::<u64>();
+        if session.0 == self.session {
+            ranges.iter().for_each(|range| {
+                self.held.take(*range);
+            });
+        }
     }
 
     /// Says something of deliveries; `false` where it is too late for that.
@@ -187,7 +213,7 @@ impl Inbox {
 }
 
 /// Sorts ranges and joins those that touch, as the frames want them.
-fn merge(ranges: &mut Vec<Range>) {
+pub(crate) fn merge(ranges: &mut Vec<Range>) {
     ranges.sort_unstable();
     let mut kept = 0;
     for i in 0..ranges.len() {

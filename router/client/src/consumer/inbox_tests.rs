@@ -19,7 +19,7 @@ fn deliver(first_offset: u64, count: u32) -> Deliver {
 
 fn opened(messages: u64, bytes: u64) -> Inbox {
     let mut inbox = Inbox::new(messages, bytes);
-    inbox.reopen();
+    inbox.reopen(At::default());
     inbox.put(&mut BytesMut::new());
     inbox
 }

@@ -18,6 +18,7 @@ mod driver;
 mod held;
 mod inbox;
 
+pub(crate) use inbox::{At, merge};
 pub use inbox::{ConsumerStats, SessionId};
 use inbox::{Inbox, ms};
 
@@ -157,6 +158,26 @@ impl Consumer {
         self.say(session, ConsumerFrame::AckUpTo(offset))
     }
 
+    /// The acks of a whole batch, for [`Publisher::transact`](crate::Publisher::transact).
+    pub fn transaction_acks(&self, batch: &Batch) -> TransactionAcks {
+        self.transaction_acks_ranges(batch.session(), batch.ranges())
+    }
+
+    /// The acks of these, for [`Publisher::transact`](crate::Publisher::transact).
+    pub fn transaction_acks_ranges(
+        &self,
+        session: SessionId,
+        mut ranges: Vec<Range>,
+    ) -> TransactionAcks {
+        merge(&mut ranges);
+        TransactionAcks {
+            at: self.shared.inbox().at(session),
+            shared: self.shared.clone(),
+            session,
+            ranges,
+        }
+    }
+
     /// Deliver these again, after a delay.
     pub fn nack(
         &self,
@@ -229,6 +250,42 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         self.shared.inbox().closing = true;
         self.shared.work.notify_one();
+    }
+}
+
+/// Deliveries that a transaction acks. Nothing is said of them until it is taken.
+#[derive(Clone)]
+pub struct TransactionAcks {
+    shared: Arc<Shared>,
+    /// None where the node had taken the deliveries back already.
+    at: Option<At>,
+    session: SessionId,
+    ranges: Vec<Range>,
+}
+
+impl TransactionAcks {
+    pub(crate) fn at(&self) -> Option<At> {
+        self.at
+    }
+
+    /// Ascending, with a gap between any two.
+    pub(crate) fn ranges(&self) -> &[Range] {
+        &self.ranges
+    }
+
+    /// The transaction was taken: nothing is left to say of these.
+    pub(crate) fn taken(&self) {
+        self.shared.inbox().acked(self.session, &self.ranges);
+        self.shared.work.notify_one();
+    }
+}
+
+impl std::fmt::Debug for TransactionAcks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TransactionAcks")
+            .field("at", &self.at)
+            .field("ranges", &self.ranges)
+            .finish_non_exhaustive()
     }
 }
 

@@ -123,6 +123,7 @@ async fn one_stream(shared: &Shared, open: Open) -> Result<(), Error> {
     shared
         .outbox()
         .reopen(&opened, welcome.batch_messages_max, welcome.batch_bytes_max);
+    shared.outbox().connection = session.id;
     let result = tokio::select! {
         result = read(shared, &mut reader) => result,
         result = write(shared, &session, &mut send) => match result {

@@ -14,6 +14,7 @@ use waypost_wire::data::{Exception, Level};
 use waypost_wire::{Message, RecordError, RecordRef, Slab};
 
 use crate::client::{Client, Handle};
+use crate::consumer::TransactionAcks;
 use crate::error::Error;
 
 mod driver;
@@ -112,6 +113,8 @@ impl Client {
             // It stays the same over all streams: records that are sent again carry it.
             let opened = first.opened();
             producer.epoch = opened.epoch;
+            // Before the driver does, which the first transaction may overtake.
+            shared.outbox().window = (opened.window_sequence, opened.window_bytes);
             shared.outbox().numbering = Some(Numbering {
                 id: producer.id,
                 epoch: opened.epoch,
@@ -161,6 +164,28 @@ impl Publisher {
         Ok(BatchTicket(
             self.queue_now(|outbox| outbox.push_slab(slab))?,
         ))
+    }
+
+    /// Queues messages that are taken together, whatever queues they reach, or not at all; and with
+    /// them, acks of what consumers of the same [`Client`] hold: all of it is one record of the
+    /// node's log. The publisher must be a producer, the queues `sync`, and all must fit one batch
+    /// ([`Error::TooLarge`], [`Error::Transaction`]).
+    ///
+    /// If one message is refused, all are; if a consumer does not hold something any more, all are
+    /// refused with [`Code::Conflict`](waypost_wire::Code::Conflict): what it acks comes again, or
+    /// went to another. Over a lost connection it is sent again: what was taken is confirmed as
+    /// [`Duplicate`](waypost_wire::data::ExceptionKind::Duplicate), anything else as a conflict. So
+    /// each delivery has its results once.
+    pub async fn transact(
+        &self,
+        messages: &[Message],
+        acks: &[TransactionAcks],
+    ) -> Result<BatchTicket, Error> {
+        for message in messages {
+            self.encode(message)?;
+        }
+        let push = |outbox: &mut Outbox| outbox.push_transaction(messages, acks);
+        Ok(BatchTicket(self.queued(push).await?))
     }
 
     /// Waits until everything accepted so far is settled. Exceptions come with the tickets.

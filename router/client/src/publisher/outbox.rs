@@ -5,20 +5,25 @@
 //! publisher's life; on a stream they start at 1, so `base` is taken off: when a stream is opened
 //! anew, `base = settled` and everything after it is sent again, in the same order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use waypost_wire::control::Opened;
-use waypost_wire::data::{Confirm, Exception, ExceptionKind, Level, Publish};
+use waypost_wire::data::{
+    Confirm, ConsumerAcks, Exception, ExceptionKind, Level, Publish, Range, Transact,
+};
 use waypost_wire::record::Producer;
 use waypost_wire::slab::SlabBuilder;
-use waypost_wire::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Message, RecordRef, Slab};
+use waypost_wire::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Message, RecordRef, Slab, varint};
 
+use crate::consumer::{TransactionAcks, merge};
 use crate::error::Error;
 
 /// Slabs below this are copied together: quinn's send buffer is slow with small pieces.
 const COPY_BYTES: usize = 8 << 10;
+/// What a range of acks takes in a frame at most.
+const RANGE_BYTES_MAX: usize = 16;
 
 /// What the node said of the messages of one ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +64,19 @@ struct Waiter {
 struct Batch {
     first: u64,
     slab: Slab,
+    /// With these it goes as one transaction, never cut.
+    acks: Option<Vec<TransactionAcks>>,
 }
 
 impl Batch {
+    fn new(first: u64, slab: Slab) -> Batch {
+        Batch {
+            first,
+            slab,
+            acks: None,
+        }
+    }
+
     fn last(&self) -> u64 {
         self.first + u64::from(self.slab.count()) - 1
     }
@@ -111,6 +126,10 @@ pub(crate) struct Outbox {
     window_bytes: u64,
     batch_messages_max: u32,
     batch_bytes_max: usize,
+    /// Messages and bytes that a stream's window has when it is opened.
+    pub(crate) window: (u64, u64),
+    /// The connection of the stream, by its id in this process.
+    pub(crate) connection: u64,
     waiters: VecDeque<Waiter>,
     sent_bytes: u64,
     resent: u64,
@@ -237,14 +256,53 @@ impl Outbox {
                     .fitting(at, self.batch_bytes_max)
                     .clamp(1, self.batch_messages_max),
             };
-            self.batches.push_back(Batch {
-                first: self.accepted + 1,
-                slab: slab.slice(at, count),
-            });
+            self.batches
+                .push_back(Batch::new(self.accepted + 1, slab.slice(at, count)));
             self.accepted += u64::from(count);
             at += count;
         }
         Ok(self.wait(slab.count()))
+    }
+
+    /// Accepts messages that are taken together, with acks. They must fit one batch, and a window.
+    pub(crate) fn push_transaction(
+        &mut self,
+        messages: &[Message],
+        acks: &[TransactionAcks],
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
+        self.check()?;
+        let Some(numbering) = &mut self.numbering else {
+            return Err(Error::Transaction("needs a producer"));
+        };
+        let first_number = numbering.next;
+        let mut slab = SlabBuilder::new();
+        for message in messages {
+            slab.push(&numbering.stamp(message.clone()));
+        }
+        let slab = slab.finish();
+        let (count, bytes) = (slab.count(), slab.bytes().len());
+        let ranges: usize = acks.iter().map(|acks| acks.ranges().len()).sum();
+        let bytes_max = self.batch_bytes_max.min(self.window.1 as usize);
+        let too_large = (bytes + ranges * RANGE_BYTES_MAX > bytes_max).then_some(Error::TooLarge {
+            what: "transaction",
+            length: bytes + ranges * RANGE_BYTES_MAX,
+            limit: bytes_max,
+        });
+        let is_long = u64::from(count) > u64::from(self.batch_messages_max).min(self.window.0);
+        let too_long = is_long.then_some(Error::Transaction("has more messages than a batch may"));
+        let empty = (count == 0).then_some(Error::Transaction("has no message"));
+        if let Some(error) = too_large.or(too_long).or(empty) {
+            numbering.next = first_number;
+            return Err(error);
+        }
+        self.close_open();
+        self.unsent_bytes += bytes;
+        self.batches.push_back(Batch {
+            acks: Some(acks.to_vec()),
+            ..Batch::new(self.accepted + 1, slab)
+        });
+        self.accepted += u64::from(count);
+        Ok(self.wait(count))
     }
 
     /// An answer once everything accepted so far is settled.
@@ -280,7 +338,7 @@ impl Outbox {
         if !self.open.is_empty() {
             let slab = self.open.finish();
             let first = self.batches.back().map_or(self.settled, Batch::last) + 1;
-            self.batches.push_back(Batch { first, slab });
+            self.batches.push_back(Batch::new(first, slab));
         }
     }
 
@@ -293,6 +351,7 @@ impl Outbox {
         self.stream_bytes = 0;
         self.window_sequence = opened.window_sequence;
         self.window_bytes = opened.window_bytes;
+        self.window = (opened.window_sequence, opened.window_bytes);
         if messages_max > 0 {
             self.batch_messages_max = messages_max.min(BATCH_MESSAGES_MAX as u32);
         }
@@ -318,10 +377,19 @@ impl Outbox {
         let mut buffer = BytesMut::new();
         let mut taken = 0;
         while taken < bytes_max {
-            let Some((first_sequence, slab)) = self.next_part() else {
+            let Some((first_sequence, slab, acks)) = self.next_part() else {
                 break;
             };
             taken += slab.bytes().len();
+            if let Some(acks) = acks {
+                let transact = Transact {
+                    first_sequence,
+                    acks,
+                    slab,
+                };
+                transact.put(&mut buffer);
+                continue;
+            }
             Publish::put_head(&mut buffer, first_sequence, &slab);
             if slab.bytes().len() < COPY_BYTES {
                 buffer.extend_from_slice(slab.bytes());
@@ -335,8 +403,9 @@ impl Outbox {
         }
     }
 
-    /// The next records that the window allows, and the stream's sequence of the first.
-    fn next_part(&mut self) -> Option<(u64, Slab)> {
+    /// The next records that the window allows, the stream's sequence of the first, and the acks of
+    /// a transaction.
+    fn next_part(&mut self) -> Option<(u64, Slab, Option<Vec<ConsumerAcks>>)> {
         if self.unsent == self.batches.len() {
             self.close_open();
         }
@@ -349,7 +418,15 @@ impl Outbox {
             return None;
         }
         let mut part = batch.slab.slice(done, count);
-        if part.bytes().len() as u64 > room_bytes {
+        let is_cut = count < batch.slab.count() || part.bytes().len() as u64 > room_bytes;
+        // A node that gives a smaller window than before says so where it would be waited for.
+        if batch.acks.is_some() && is_cut && self.sent > self.settled {
+            return None;
+        }
+        if batch.acks.is_some() {
+            part = batch.slab.clone();
+            count = part.count();
+        } else if part.bytes().len() as u64 > room_bytes {
             count = part.fitting(0, room_bytes as usize);
             part = part.slice(0, count);
             // The last record may pass the window's end, but only when it would wait for ever.
@@ -357,6 +434,7 @@ impl Outbox {
                 return None;
             }
         }
+        let acks = batch.acks.as_deref().map(|acks| self.on_stream(acks));
         let first_sequence = self.sent - self.base + 1;
         self.sent += u64::from(count);
         self.sent_ever = self.sent_ever.max(self.sent);
@@ -367,7 +445,23 @@ impl Outbox {
         self.stream_bytes += bytes as u64;
         self.sent_bytes += bytes as u64;
         self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes);
-        Some((first_sequence, part))
+        Some((first_sequence, part, acks))
+    }
+
+    /// Acks as this stream says them. What is held on another connection, or not any more, is named
+    /// by a number that is nobody's: the node then tells what was taken before from what was not.
+    fn on_stream(&self, acks: &[TransactionAcks]) -> Vec<ConsumerAcks> {
+        let mut consumers: BTreeMap<u64, Vec<Range>> = BTreeMap::new();
+        for acks in acks {
+            let at = acks.at().filter(|at| at.connection == self.connection);
+            let consumer = at.map_or(varint::MAX, |at| at.consumer);
+            consumers.entry(consumer).or_default().extend(acks.ranges());
+        }
+        let acks = |(consumer, mut ranges)| {
+            merge(&mut ranges);
+            ConsumerAcks { consumer, ranges }
+        };
+        consumers.into_iter().map(acks).collect()
     }
 
     /// Of a producer's confirm, what comes before the first message that the node refuses for now;
@@ -417,8 +511,14 @@ impl Outbox {
         self.exceptions += exceptions.len() as u64;
         self.answer(up_to, confirm.level, &exceptions);
         self.settled = up_to;
-        while self.batches.front().is_some_and(|b| b.last() <= up_to) {
-            self.batches.pop_front();
+        while let Some(batch) = self.batches.pop_front_if(|b| b.last() <= up_to) {
+            let is_of = |e: &&Exception| e.sequence >= batch.first && e.sequence <= batch.last();
+            let is_refused = |e: &Exception| e.kind == ExceptionKind::Refused;
+            if let Some(acks) = &batch.acks
+                && !exceptions.iter().filter(is_of).any(is_refused)
+            {
+                acks.iter().for_each(TransactionAcks::taken);
+            }
             self.unsent = self.unsent.saturating_sub(1);
         }
         Ok(())

@@ -40,3 +40,4 @@ mod python;
 mod raw;
 mod restart;
 mod rights;
+mod together;

@@ -245,6 +245,42 @@ fn a_producer_waits_for_a_full_queue_and_keeps_its_order() {
     });
 }
 
+/// After a reconnect the consumers of a transaction are gone: a producer learns all the same whether
+/// it was taken.
+#[test]
+fn a_transaction_that_is_sent_again_is_a_duplicate_or_a_conflict() {
+    harness::run(async {
+        let node = Setup::new(QUEUES).start().await;
+        let client = node.client().await;
+        harness::publish_all(&client, &harness::messages("q/in", 2)).await;
+        let raw = Raw::connect(&node).await;
+        let (mut consumer, opened) = raw.opened(&raw::open_consumer("q", "g")).await;
+        consumer.credit(100, 1 << 20).await;
+        consumer.deliveries(2).await;
+        let (mut stream, _) = raw.opened(&open(0)).await;
+        let frame = |n| {
+            transact(
+                1,
+                acks(opened.consumer, n - 1, n - 1),
+                &[numbered("q/a", 1, n)],
+            )
+        };
+        stream.send(&frame(1)).await;
+        assert_eq!(said(&stream.confirm().await), []);
+        let other = Raw::connect(&node).await;
+        for (number, kind, code) in [
+            (1, ExceptionKind::Duplicate, Code::Closed),
+            (2, ExceptionKind::Refused, Code::Conflict),
+        ] {
+            let (mut again, _) = other.opened(&open(1)).await;
+            again.send(&frame(number)).await;
+            assert_eq!(said(&again.confirm().await), [(1, kind, code)]);
+        }
+        assert_eq!(harness::group(&client, "q", "g").await.acked_below, 1);
+        node.stop().await;
+    });
+}
+
 #[test]
 fn mandatory_refuses_what_nothing_takes() {
     harness::run(async {
