@@ -25,9 +25,21 @@ pub(crate) struct Lease {
 pub(crate) struct Leases {
     by_offset: BTreeMap<u64, Lease>,
     by_consumer: BTreeSet<(ConsumerId, u64)>,
-    deadlines: BTreeSet<(u64, u64)>,
+    deadlines: BTreeMap<u64, Bucket>,
     offsets: u64,
 }
+
+/// Leases that end at the same moment: what is delivered together does.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// Where they begin; also such as are gone, or end at another moment by now.
+    firsts: Vec<u64>,
+    /// How many of them are neither.
+    live: usize,
+}
+
+/// Dead entries that a bucket may have whatever it holds; beyond, they are at most three in four.
+const BUCKET_SLACK: usize = 64;
 
 impl Leases {
     /// How many offsets are leased.
@@ -69,21 +81,51 @@ impl Leases {
     /// Adds a lease of offsets that are in none.
     pub fn put(&mut self, first: u64, lease: Lease) {
         self.offsets += lease.last - first + 1;
-        self.deadlines.insert((lease.deadline, first));
+        let bucket = self.deadlines.entry(lease.deadline).or_default();
+        bucket.firsts.push(first);
+        bucket.live += 1;
         self.by_consumer.insert((lease.consumer, first));
         self.by_offset.insert(first, lease);
     }
 
     fn remove(&mut self, first: u64) -> Option<Lease> {
         let lease = self.by_offset.remove(&first)?;
-        self.deadlines.remove(&(lease.deadline, first));
+        self.leave_bucket(lease.deadline);
         self.by_consumer.remove(&(lease.consumer, first));
         self.offsets -= lease.last - first + 1;
         Some(lease)
     }
 
+    /// One of a bucket's leases is gone, from [`Leases::by_offset`] too.
+    fn leave_bucket(&mut self, deadline: u64) {
+        let Some(bucket) = self.deadlines.get_mut(&deadline) else {
+            return;
+        };
+        bucket.live -= 1;
+        if bucket.live == 0 {
+            self.deadlines.remove(&deadline);
+        } else if bucket.firsts.len() > 4 * bucket.live + BUCKET_SLACK {
+            // One that was cut and put back stands there twice.
+            let by_offset = &self.by_offset;
+            let ends_here =
+                |first: &u64| by_offset.get(first).is_some_and(|l| l.deadline == deadline);
+            bucket.firsts.retain(ends_here);
+            bucket.firsts.sort_unstable();
+            bucket.firsts.dedup();
+        }
+    }
+
     /// Ends what `consumer` holds of `range`; gives it, in order.
     pub fn take(&mut self, consumer: ConsumerId, range: Range) -> Vec<Attempted> {
+        // Most words are of messages that one lease holds.
+        if let Some((&first, lease)) = self.by_offset.range(..=range.first).next_back()
+            && lease.last >= range.last
+        {
+            return match lease.consumer == consumer {
+                true => self.cut_out(&[first], range),
+                false => Vec::new(),
+            };
+        }
         let start = self
             .by_consumer
             .range((consumer, 0)..=(consumer, range.first))
@@ -137,20 +179,30 @@ impl Leases {
     /// Ends every lease whose deadline has passed; says who held it.
     pub fn take_expired(&mut self, now: u64) -> Vec<(ConsumerId, Attempted)> {
         let mut expired = Vec::new();
-        while let Some(&(deadline, first)) = self.deadlines.first()
+        while let Some((&deadline, bucket)) = self.deadlines.first_key_value()
             && deadline <= now
         {
-            if let Some(lease) = self.remove(first) {
-                let range = attempted(first, lease.last, lease.attempt);
-                expired.push((lease.consumer, range));
+            let mut firsts = bucket.firsts.clone();
+            firsts.sort_unstable();
+            firsts.dedup();
+            for first in firsts {
+                let ends_now = |lease: &Lease| lease.deadline == deadline;
+                if self.by_offset.get(&first).is_some_and(ends_now)
+                    && let Some(lease) = self.remove(first)
+                {
+                    let range = attempted(first, lease.last, lease.attempt);
+                    expired.push((lease.consumer, range));
+                }
             }
+            // All of them are gone, and the bucket with the last.
+            self.deadlines.remove(&deadline);
         }
         expired
     }
 
     /// When the first deadline passes, if one does.
     pub fn next_deadline(&self) -> Option<u64> {
-        let first = self.deadlines.first().map(|(at, _)| *at);
+        let first = self.deadlines.first_key_value().map(|(at, _)| *at);
         first.filter(|at| *at != u64::MAX)
     }
 }

@@ -23,13 +23,20 @@ impl RangeSet {
     /// Adds a range, which may overlap what is there.
     pub fn insert(&mut self, range: Range) {
         let (mut first, mut last) = (range.first, range.last);
-        if let Some((&before, &end)) = self.ranges.range(..=first).next_back()
+        let after = self.next_from(first);
+        if let Some((&before, end)) = self.ranges.range_mut(..=first).next_back()
             && end.saturating_add(1) >= first
         {
+            // Most ranges go on where the one before ends, and touch nothing behind.
+            if after.is_none_or(|after| after > last.saturating_add(1)) {
+                self.offsets += last.saturating_sub(*end);
+                *end = last.max(*end);
+                return;
+            }
             first = before;
-            last = last.max(end);
+            last = last.max(*end);
+            self.offsets -= *end - before + 1;
             self.ranges.remove(&before);
-            self.offsets -= end - before + 1;
         }
         while let Some((&next, &end)) = self.ranges.range(first..).next()
             && next <= last.saturating_add(1)
