@@ -121,6 +121,10 @@ pub(crate) async fn serve(
     send: &mut SendStream,
     reader: &mut FrameReader,
 ) -> Result<(), StreamError> {
+    if open.receipts {
+        let text = "receipts are not offered yet".to_owned();
+        return Err(StreamError::Refused(Code::Unsupported, text));
+    }
     let limits = &conn.node.limits;
     let window = match open.window_messages {
         0 => limits.window_messages,

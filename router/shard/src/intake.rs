@@ -34,6 +34,13 @@ pub(crate) struct Taken<'a> {
     pub holds: Option<Holds>,
 }
 
+impl Taken<'_> {
+    /// All of it was stored before.
+    pub fn is_repeat(&self) -> bool {
+        self.parts.is_empty() && !self.exceptions.is_empty()
+    }
+}
+
 /// Messages and bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {

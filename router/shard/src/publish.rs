@@ -187,6 +187,7 @@ impl<V: Vfs> Shard<V> {
     /// and says what was refused, after the next commit where a part must be synced. After an error
     /// nothing was taken, and nothing follows.
     pub fn publish(&mut self, now: Now, batch: &Batch) -> Result<(), PublishError> {
+        self.check_acks(batch)?;
         self.make_place(now, &batch.parts)?;
         let taken = self.sort_out(batch)?;
         let stamp = batch.stamp.as_ref();
@@ -195,9 +196,9 @@ impl<V: Vfs> Shard<V> {
             None => Vec::new(),
         };
         // A repeat has acked what it acks; its consumers are others now.
-        let is_repeat = taken.parts.is_empty() && !taken.exceptions.is_empty();
         let mut acks: &[ConsumerAcks] = &[];
-        if let Some(transaction) = batch.transaction.as_deref().filter(|_| !is_repeat) {
+        let transaction = batch.transaction.as_deref();
+        if let Some(transaction) = transaction.filter(|_| !taken.is_repeat()) {
             self.check_synced(&batch.parts)?;
             self.acked(transaction, &mut entries)?;
             acks = transaction;
@@ -232,6 +233,23 @@ impl<V: Vfs> Shard<V> {
             self.outputs.push(Output::Accepted(accepted));
         }
         Ok(())
+    }
+
+    /// Nothing makes place for a transaction that cannot be taken. Its acks are looked at once more
+    /// when place was made: that may have taken what they are about.
+    fn check_acks(&self, batch: &Batch) -> Result<(), PublishError> {
+        let Some(acks) = &batch.transaction else {
+            return Ok(());
+        };
+        let checked = self.check_synced(&batch.parts);
+        let Err(error) = checked.and_then(|()| self.acked(acks, &mut Vec::new())) else {
+            return Ok(());
+        };
+        match self.sort_out(batch) {
+            Ok(taken) if taken.is_repeat() => Ok(()),
+            Err(PublishError::Fenced) => Err(PublishError::Fenced),
+            _ => Err(error),
+        }
     }
 
     fn check_synced(&self, parts: &[Part]) -> Result<(), PublishError> {

@@ -36,6 +36,9 @@ pub enum SettingsError {
     /// Settings that exclude each other.
     #[error("{0}")]
     Together(&'static str),
+    /// A setting that has its place and that this version does not offer.
+    #[error("{0} is not offered yet")]
+    NotOffered(&'static str),
     /// A filter that breaks the grammar.
     #[error("filter '{filter}' {reason}")]
     Filter {
@@ -51,6 +54,12 @@ pub fn from_message(
     message: &control::QueueSettings,
     bytes_default: u64,
 ) -> Result<Settings, SettingsError> {
+    let settings = read(message, bytes_default)?;
+    check(&settings)?;
+    Ok(settings)
+}
+
+fn read(message: &control::QueueSettings, bytes_default: u64) -> Result<Settings, SettingsError> {
     let default = Settings::default();
     let or = |value: u64, default| if value == 0 { default } else { value };
     let some = |value: u64| (value > 0).then_some(value);
@@ -115,12 +124,19 @@ pub fn from_message(
         },
         slow_messages: some(message.slow_messages),
     };
-    check(&settings)?;
+    check_together(&settings)?;
     Ok(settings)
 }
 
-/// Whether settings can be had together.
+/// Whether settings can be had, and together. What a log holds already is read without the first.
 pub fn check(settings: &Settings) -> Result<(), SettingsError> {
+    if settings.dedup_window_ms.is_some() {
+        return Err(SettingsError::NotOffered("dedup_window"));
+    }
+    check_together(settings)
+}
+
+fn check_together(settings: &Settings) -> Result<(), SettingsError> {
     if settings.last_value && settings.priorities > 1 {
         return Err(SettingsError::Together(
             "a queue that keeps the last value of each key has no priorities",
@@ -248,7 +264,7 @@ pub fn encode_settings(settings: &Settings) -> Vec<u8> {
 pub fn decode_settings(bytes: &[u8]) -> Result<Settings, SettingsError> {
     let message = control::QueueSettings::decode(bytes)
         .map_err(|error| SettingsError::Malformed(error.to_string()))?;
-    from_message(&message, Settings::default().bytes_max)
+    read(&message, Settings::default().bytes_max)
 }
 
 #[cfg(test)]
@@ -298,6 +314,12 @@ mod tests {
         };
         let error = from_message(&nine, 1).unwrap_err();
         assert_eq!(error.to_string(), "priorities is 9, expected 1 to 8");
+        let window = control::QueueSettings {
+            dedup_window_ms: 1,
+            ..Default::default()
+        };
+        let error = from_message(&window, 1).unwrap_err();
+        assert_eq!(error.to_string(), "dedup_window is not offered yet");
         let bad = control::QueueSettings {
             from: vec!["a/#/b".into()],
             ..Default::default()

@@ -244,7 +244,8 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "[[queue]]\nname = 'a'\n[[queue]]\nname = 'a'\nat_limit = 'block'\n\
          [[queue]]\nname = 'b'\ndurability = 'async'\n\
-         [[queue]]\nname = 'dead-letter'\ndurability = 'memory'\n",
+         [[queue]]\nname = 'dead-letter'\ndurability = 'memory'\n\
+         [[queue]]\nname = 'c'\ndedup_window = '1m'\n",
         &[
             "4:8: [[queue]] \"a\" name: duplicate queue \"a\", first on line 2",
             "5:12: [[queue]] \"a\" at_limit: found \"block\", expected \"refuse\", \
@@ -253,6 +254,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
              \"interval\" or \"memory\"",
             "9:1: [[queue]] \"dead-letter\": the dead-letter queue must be \"sync\": it holds \
              what was confirmed",
+            "12:1: [[queue]] \"c\": dedup_window is not offered yet",
         ],
     ),
     // Plugins.

@@ -1,6 +1,6 @@
 //! Outputs and acks together: all of it or nothing.
 
-use waypost_core::queue::{Durability, Settings};
+use waypost_core::queue::{AtLimit, Durability, Settings};
 use waypost_shard::{Attach, Batch, Start};
 use waypost_wire::Code;
 use waypost_wire::data::{ConsumerAcks, ConsumerFrame, Range};
@@ -126,6 +126,29 @@ fn what_is_not_held_is_a_conflict_and_leaves_nothing() {
     world.publish(&transaction("out", 6, 1, 3));
     assert_eq!(world.texts("out"), ["result", "result"]);
     assert_eq!(acked_below(&world), 4);
+}
+
+/// A queue at its limit makes dead letters for what it takes, not for what it refuses.
+#[test]
+fn a_conflict_makes_no_place() {
+    let mut world = world();
+    let full = Settings {
+        messages_max: Some(1),
+        at_limit: AtLimit::DeadLetter,
+        ..Settings::default()
+    };
+    world.add("dead-letter", Settings::default());
+    world.add("full", full);
+    world.publish(&transaction("full", 5, 0, 0));
+    let refused = world
+        .shard
+        .publish(world.now, &transaction("full", 5, 0, 0));
+    assert_eq!(refused.unwrap_err().code(), Code::Conflict);
+    world.commit();
+    assert_eq!(world.texts("dead-letter"), Vec::<String>::new());
+    world.publish(&transaction("full", 5, 1, 1));
+    assert_eq!(world.texts("dead-letter"), ["result"]);
+    assert_eq!(acked_below(&world), 2);
 }
 
 /// Acks alone, where all messages were dropped on their way, wait for the sync too.

@@ -110,7 +110,8 @@ pub struct OpenPublisher {
     /// A message that nothing takes is refused as `unroutable`.
     #[prost(bool, tag = "5")]
     pub mandatory: bool,
-    /// Send RECEIPT when groups are done with its messages.
+    /// Set aside: send RECEIPT when groups are done with its messages. `unsupported` until a node
+    /// offers it.
     #[prost(bool, tag = "6")]
     pub receipts: bool,
 }
