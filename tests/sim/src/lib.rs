@@ -8,6 +8,7 @@
 //! - [`model`]: the oracle, in which the unknown is not absent
 //! - [`invariants`]: what must always hold, one file each
 //! - [`time`]: expiry, delay, priority and last values, in a world of their own
+//! - [`once`]: producers that send again, and transactions, in a world of their own
 //! - [`runner`]: a seed and a plan to a report; a failure names the command that repeats it
 //!
 //! Left out: sockets, plugins and time limits of the node; the log's own bytes under bit flips,
@@ -17,6 +18,7 @@ pub mod dice;
 pub mod invariants;
 pub mod message;
 pub mod model;
+pub mod once;
 pub mod rot;
 pub mod runner;
 pub mod time;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use waypost_sim::{Faults, Plan, rot, run, sweep, time};
+use waypost_sim::{Faults, Plan, once, rot, run, sweep, time};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum FaultsArg {
@@ -40,6 +40,9 @@ struct Args {
     /// Runs the world of expiry, delay, priority and last values instead.
     #[arg(long)]
     time: bool,
+    /// Runs the world of producers and transactions instead.
+    #[arg(long)]
+    once: bool,
     /// Prints the whole trace.
     #[arg(long)]
     trace: bool,
@@ -77,6 +80,12 @@ fn repeat(args: &Args) -> anyhow::Result<()> {
             let tally = time::run(seed, args.steps)?;
             restarts += tally.restarts;
             delivered += tally.delivered;
+            continue;
+        }
+        if args.once {
+            let tally = once::run(seed, args.steps)?;
+            restarts += tally.restarts;
+            delivered += tally.confirmed;
             continue;
         }
         if args.sweep {
