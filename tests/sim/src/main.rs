@@ -93,7 +93,7 @@ fn repeat(args: &Args) -> anyhow::Result<()> {
             continue;
         }
         if let Some(rounds) = args.rot {
-            restarts += rot::run(seed, args.steps, rounds)?.restarts;
+            restarts += rot::run(seed, &plan, rounds)?.restarts;
             continue;
         }
         let report = run(seed, &plan)?;

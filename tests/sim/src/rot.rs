@@ -14,12 +14,13 @@ use crate::world::{Faults, Plan, Tally, World};
 const FLIPS_MAX: u64 = 6;
 
 /// Fills a shard, and then, `rounds` times, flips bits while it is down, opens it, reads all that
-/// it serves and uses it further.
-pub fn run(seed: u64, steps: u64, rounds: u64) -> Result<Tally, Box<Failure>> {
+/// it serves and uses it further. Of a plan, the steps and the lines of the trace count.
+pub fn run(seed: u64, plan: &Plan, rounds: u64) -> Result<Tally, Box<Failure>> {
+    let steps = plan.steps;
     let plan = Plan {
-        steps,
         faults: Faults::None,
-        ..Plan::default()
+        power_off_at: None,
+        ..plan.clone()
     };
     let failure = |violation, step, trace| {
         Box::new(Failure {

@@ -59,8 +59,12 @@ fn power_is_lost_at_every_call() {
 
 #[test]
 fn flipped_bits_are_never_served() {
+    let plan = Plan {
+        steps: 300,
+        ..Plan::default()
+    };
     for seed in 1..=30 {
-        if let Err(failure) = rot::run(seed, 300, 4) {
+        if let Err(failure) = rot::run(seed, &plan, 4) {
             panic!("{failure}");
         }
     }

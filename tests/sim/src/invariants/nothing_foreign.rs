@@ -7,7 +7,7 @@ use crate::model::{Content, QueueModel};
 
 /// A message is served.
 pub fn check(queue: &QueueModel, offset: u64, found: &Identity) -> Result<(), Violation> {
-    let expected = queue.entries.get(&offset).map(|e| &e.content);
+    let expected = queue.content(offset);
     let is_right = match (expected, found) {
         (Some(Content::Published { tag, .. }), Identity::Published(found)) => tag == found,
         (Some(Content::Dead(None)), Identity::Dead(_)) => true,

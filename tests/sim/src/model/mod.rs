@@ -34,6 +34,8 @@ pub struct Model {
     pub queues: BTreeMap<Life, QueueModel>,
     /// Queues whose making failed: they may be found after a restart.
     pub maybe: BTreeMap<Life, QueueModel>,
+    /// Queues whose removal was synced: rot may bring them back.
+    removed: BTreeMap<Life, QueueModel>,
     /// Publishes that wait for their acceptance.
     pub waiting: BTreeMap<u64, Waiting>,
     /// Messages that ran out of attempts or were rejected, at any time: what may be a dead letter.
@@ -101,8 +103,18 @@ impl Model {
 
     /// A commit returned: everything that was said before it is durable.
     pub fn committed(&mut self) {
-        self.queues.retain(|_, q| !q.is_leaving);
+        let is_gone = |_: &Life, q: &mut QueueModel| q.is_leaving;
+        self.removed.extend(self.queues.extract_if(.., is_gone));
         self.queues.values_mut().for_each(QueueModel::committed);
+    }
+
+    /// A queue was found that had been removed: where rot took its tombstone, it is one again.
+    pub fn returned(&mut self, life: Life) -> Option<&QueueModel> {
+        if !self.is_rotten || self.queues.contains_key(&life) {
+            return None;
+        }
+        let queue = self.removed.remove(&life)?;
+        Some(self.queues.entry(life).or_insert(queue))
     }
 
     /// A dead letter was seen.

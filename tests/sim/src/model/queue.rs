@@ -58,12 +58,16 @@ pub struct QueueModel {
     pub is_leaving: bool,
     /// What it may hold.
     pub entries: BTreeMap<u64, Entry>,
+    /// What stood at offsets that were let go of: rot may bring it back.
+    past: BTreeMap<u64, Content>,
     /// Offsets below were confirmed, or delivered: they must not be given again.
     pub used_below: u64,
     /// Offsets below were purged, as far as was asked.
     pub purged_below: u64,
     /// The same, as far as it is synced.
     purged_synced: u64,
+    /// Each step of it that is not synced: a crash leaves one of them.
+    purges: BTreeSet<u64>,
     /// Offsets below were let go of, durably.
     pub released_below: u64,
     /// What it keeps, and how much.
@@ -109,9 +113,11 @@ impl QueueModel {
             is_dead_letters: name == waypost_core::DEAD_LETTER,
             is_leaving: false,
             entries: BTreeMap::new(),
+            past: BTreeMap::new(),
             used_below: 0,
             purged_below: 0,
             purged_synced: 0,
+            purges: BTreeSet::new(),
             released_below: 0,
             keeps,
             moved: BTreeSet::new(),
@@ -160,6 +166,7 @@ impl QueueModel {
     /// All below `next` was purged; nobody holds it any more.
     pub fn purge(&mut self, next: u64) {
         self.purged_below = next;
+        self.purges.insert(next);
         let groups = self.groups.values_mut();
         groups.for_each(|g| g.let_go_of_flights(next));
     }
@@ -201,12 +208,35 @@ impl QueueModel {
         moved
     }
 
+    /// What stands at an offset, or stood there before it was let go of.
+    pub fn content(&self, offset: u64) -> Option<&Content> {
+        let entry = self.entries.get(&offset).map(|e| &e.content);
+        entry.or_else(|| self.past.get(&offset))
+    }
+
+    fn let_go(&mut self, first: u64) {
+        let kept = self.entries.split_off(&first);
+        let gone = std::mem::replace(&mut self.entries, kept);
+        let gone = gone.into_iter().map(|(offset, e)| (offset, e.content));
+        self.past.extend(gone);
+    }
+
+    /// Rot left only these from `first` on.
+    pub fn let_go_but(&mut self, first: u64, readable: &BTreeSet<u64>) {
+        self.let_go(first);
+        let gone = self
+            .entries
+            .extract_if(.., |offset, _| !readable.contains(offset));
+        self.past
+            .extend(gone.map(|(offset, e)| (offset, e.content)));
+    }
+
     /// A recovery showed where the queue begins: a purge that was not synced happened, or not.
     pub fn resolve_purge(&mut self, first: u64) {
-        if first < self.purged_below {
-            self.purged_below = self.purged_synced;
-        }
+        let asked = self.purges.range(..=first).next_back().copied();
+        self.purged_below = asked.unwrap_or(0).max(self.purged_synced);
         self.purged_synced = self.purged_below;
+        self.purges.clear();
         self.moved.split_off(&first);
     }
 
@@ -220,6 +250,7 @@ impl QueueModel {
             .collect();
         dead.into_iter().for_each(|offset| self.confirm(offset));
         self.purged_synced = self.purged_below;
+        self.purges.clear();
         self.groups.values_mut().for_each(GroupModel::committed);
     }
 
@@ -266,7 +297,7 @@ impl QueueModel {
                 }
             }
         }
-        self.entries = self.entries.split_off(&first);
+        self.let_go(first);
         self.moved = self.moved.split_off(&first);
         for group in self.groups.values_mut() {
             group.progress = group.progress.split_off(&first);

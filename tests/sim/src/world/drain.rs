@@ -12,6 +12,8 @@ const ROUNDS_MAX: u32 = 400;
 impl World {
     pub(crate) fn drain(&mut self) -> Result<(), Violation> {
         self.disk.clear_fault();
+        // What a fault caused is told before there are none.
+        self.take_outputs()?;
         self.plan.faults = Faults::None;
         // A job that ran into a fault may only tell it now.
         self.finish_job()?;

@@ -135,6 +135,10 @@ impl World {
             if let Some(queue) = self.model.maybe.remove(&life) {
                 self.model.queues.insert(life, queue);
             }
+            if let Some(queue) = self.model.returned(life) {
+                let what = format!("queue '{}' was removed and is back", queue.name);
+                self.lost.push(what);
+            }
             if !self.model.queues.contains_key(&life) {
                 let what = format!("queue '{}' ({life:x}) was never made", view.name);
                 return Err(Violation::new("nothing_foreign", what));
@@ -252,6 +256,8 @@ impl World {
         let lost = lost.into_iter().filter_map(Result::err);
         self.lost
             .extend(lost.map(|violation| violation.to_string()));
+        // A loss is told once.
+        queue.let_go_but(view.first_offset, readable);
         queue.is_leaving = false;
         if queue.name != view.name {
             queue.forget_description(&view.name);
@@ -259,9 +265,14 @@ impl World {
         queue.released_below = view.first_offset;
         queue.used_below = view.next_offset;
         queue.entries.split_off(&view.next_offset);
-        queue.groups.clear();
+        // Acks may be gone with it, but none was added: what had an end may still have it.
+        let mut known = std::mem::take(&mut queue.groups);
         for group in &view.groups {
-            let model = GroupModel::new(group.acked_below, group.options.clone());
+            let mut model = GroupModel::new(group.acked_below, group.options.clone());
+            if let Some(known) = known.remove(&group.name) {
+                model.start = model.start.max(known.start);
+                model.progress = known.progress;
+            }
             queue.groups.insert(group.name.clone(), model);
         }
     }
