@@ -57,7 +57,7 @@ fn a_publishers_stream_ends_with_the_place_of_the_mistake() {
         assert_eq!(said, (Code::Protocol, text));
 
         let said = case(frame(FrameType::Deliver, b""), false).await;
-        let text = format!("frame DELIVER at stream offset {at}, expected PUBLISH");
+        let text = format!("frame DELIVER at stream offset {at}, expected PUBLISH or TRANSACT");
         assert_eq!(said, (Code::Protocol, text));
 
         let publish = publish_slab(1, &one);
