@@ -141,6 +141,15 @@ pub fn plan(found: &[FoundGroup], start: Position, file_bytes: u64, proven: Posi
         .unwrap_or(0);
     let mut rest = valid.iter();
     for group in rest.by_ref() {
+        if plan
+            .kept
+            .pop_if(|last| is_instead_of(last, group, file_bytes))
+            .is_some()
+        {
+            plan.kept.push(*group);
+            plan.end = group.header.end();
+            continue;
+        }
         if !follows(plan.kept.last(), group, plan.end, file_bytes) {
             if group.header.position > synced {
                 plan.cut.push(*group);
@@ -164,6 +173,18 @@ pub fn plan(found: &[FoundGroup], start: Position, file_bytes: u64, proven: Posi
 /// The number of opens in a generation.
 pub fn opens(generation: u64) -> u32 {
     (generation >> 32) as u32
+}
+
+/// Whether `last` was refused for want of space and `group` was written in its place, in the next
+/// file: both were chained to the same group. What a refusal left is else written over, as the next
+/// attempt begins on the same page; one that does not fit there any more begins a file.
+fn is_instead_of(last: &FoundGroup, group: &FoundGroup, file_bytes: u64) -> bool {
+    let (refused, at) = (&last.header, group.header.position);
+    at.offset(file_bytes) == 0
+        && at.seq(file_bytes) == refused.position.seq(file_bytes) + 1
+        && group.previous_end.is_none()
+        && refused.generation == group.header.generation
+        && refused.chain == group.header.chain
 }
 
 /// Whether nothing is missing between the groups kept so far and `group`.
