@@ -80,6 +80,7 @@ pub struct RouteTable {
     routes: Vec<Route>,
     plugins: Vec<PluginEntry>,
     trie: FilterTrie<RouteIndex>,
+    unroutable: Option<RouteIndex>,
 }
 
 impl RouteTable {
@@ -94,7 +95,23 @@ impl RouteTable {
             routes,
             plugins,
             trie,
+            unroutable: None,
         }
+    }
+
+    /// The same with one more route, which no topic matches: a caller chooses it for what nothing
+    /// else takes.
+    pub fn with_unroutable(mut self, route: Option<Route>) -> RouteTable {
+        if let Some(route) = route {
+            self.unroutable = Some(self.routes.len() as RouteIndex);
+            self.routes.push(route);
+        }
+        self
+    }
+
+    /// See [`RouteTable::with_unroutable`].
+    pub fn unroutable(&self) -> Option<RouteIndex> {
+        self.unroutable
     }
 
     /// All routes.
@@ -165,6 +182,18 @@ mod tests {
         let routes = vec![named("a/#"), named("a/b"), route("a/+", &["x"], false)];
         let table = RouteTable::new(routes, vec![]);
         assert_eq!(table.matching("a/b"), [0, 2]);
+    }
+
+    #[test]
+    fn what_nothing_takes_has_a_route_that_nothing_matches() {
+        let routes = vec![route("a", &["x"], false)];
+        let table = RouteTable::new(routes, vec![]);
+        assert_eq!(table.unroutable(), None);
+        let table = table.with_unroutable(Some(route("#", &["rest"], false)));
+        assert_eq!(table.matching("b"), [0u16; 0]);
+        assert_eq!(table.matching("a"), [0]);
+        let queues = table.direct(&[table.unroutable().unwrap()]);
+        assert_eq!(queues, Some(vec!["rest".into()]));
     }
 
     #[test]

@@ -79,12 +79,16 @@ impl Plans {
             return plan.clone();
         }
         let denied = conn.principal.permissions.may_publish(topic).err();
-        let routes = routing.table.matching(topic);
+        let mut routes = routing.table.matching(topic);
+        let live = conn.node.hub.matching(topic);
+        if routes.is_empty() && live.is_empty() {
+            routes.extend(routing.table.unroutable());
+        }
         let plan = Arc::new(Plan {
             refused: denied.map(|denied| (denied.code(), denied.to_string())),
             direct: routing.table.direct(&routes),
             routes: routes.into(),
-            live: conn.node.hub.matching(topic),
+            live,
         });
         self.by_topic.insert(topic.into(), plan.clone());
         plan

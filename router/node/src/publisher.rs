@@ -136,7 +136,7 @@ pub(crate) async fn serve(
     let mut publisher = Publisher {
         conn,
         producer,
-        is_mandatory: open.mandatory,
+        is_mandatory: open.mandatory || conn.node.routing.is_mandatory,
         session: PublisherSession::new(window, limits.window_bytes),
         plans: Plans::default(),
         events: Arc::new(Events(Mailbox::default())),

@@ -97,6 +97,10 @@ pub(crate) struct CurrentRouting {
     /// Changes with each replacement; cheaper to look at than the routing itself.
     version: AtomicU64,
     configured: Vec<Route>,
+    /// The route of what nothing else takes.
+    unroutable: Option<Route>,
+    /// What nothing takes is refused, whoever publishes it.
+    pub is_mandatory: bool,
     entries: Vec<PluginEntry>,
 }
 
@@ -123,7 +127,9 @@ impl CurrentRouting {
                 is_final: false,
             }));
         }
-        if old.table.routes() == routes {
+        let table = RouteTable::new(routes, self.entries.clone());
+        let table = table.with_unroutable(self.unroutable.clone());
+        if old.table.routes() == table.routes() {
             return;
         }
         let bound = |b: &Bound| Bound {
@@ -133,7 +139,7 @@ impl CurrentRouting {
         let version = old.version + 1;
         self.current.store(Arc::new(Routing {
             version,
-            table: Arc::new(RouteTable::new(routes, self.entries.clone())),
+            table: Arc::new(table),
             bound: old.bound.iter().map(bound).collect(),
             plugins: old.plugins.clone(),
         }));
@@ -182,7 +188,9 @@ pub(crate) fn build(config: &Config, engine: Option<&Engine>) -> Result<CurrentR
             is_final: route.is_final,
         });
     }
-    let table = Arc::new(RouteTable::new(routes.clone(), entries.clone()));
+    let unroutable = unroutable(&config.routing.unroutable);
+    let table = RouteTable::new(routes.clone(), entries.clone());
+    let table = Arc::new(table.with_unroutable(unroutable.clone()));
     Ok(CurrentRouting {
         current: ArcSwap::from_pointee(Routing {
             version: 1,
@@ -192,7 +200,23 @@ pub(crate) fn build(config: &Config, engine: Option<&Engine>) -> Result<CurrentR
         }),
         version: AtomicU64::new(1),
         configured: routes,
+        unroutable,
+        is_mandatory: config.routing.unroutable == config::Unroutable::Refuse,
         entries,
+    })
+}
+
+/// The route of what nothing else takes, where a queue does. No route of a file has its name.
+fn unroutable(unroutable: &config::Unroutable) -> Option<Route> {
+    let config::Unroutable::Queue(queue) = unroutable else {
+        return None;
+    };
+    Some(Route {
+        name: "routing:unroutable".into(),
+        from: Filter::new("#").ok()?,
+        through: Vec::new(),
+        to: vec![Destination::Queue(queue.as_str().into())],
+        is_final: false,
     })
 }
 

@@ -47,6 +47,8 @@ pub struct Config {
     pub queues: Vec<QueueConfig>,
     /// `[[plugin]]`
     pub plugins: Vec<PluginConfig>,
+    /// `[routing]`
+    pub routing: RoutingConfig,
     /// `[[route]]`, in the order in which they run.
     pub routes: Vec<RouteConfig>,
     /// `[[role]]`
@@ -238,6 +240,25 @@ impl std::fmt::Display for Destination {
             Destination::Drop => f.write_str("drop"),
         }
     }
+}
+
+/// `[routing]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoutingConfig {
+    /// What becomes of a message that no route, queue or subscriber takes.
+    pub unroutable: Unroutable,
+}
+
+/// See [`RoutingConfig::unroutable`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Unroutable {
+    /// It is confirmed with a word, and not kept; refused where its publisher asked for that.
+    #[default]
+    Accept,
+    /// It is refused.
+    Refuse,
+    /// It goes into this queue.
+    Queue(String),
 }
 
 /// `[[route]]`

@@ -64,6 +64,7 @@ fn document(doc: &Document<'_>, entries: &DeTable<'_>) -> Config {
     for table in root.tables("plugin", "name") {
         config.plugins.extend(plugin(table, names));
     }
+    config.routing = section(&mut root, "routing", |table| routing(table, names));
     for table in root.tables("route", "name") {
         config.routes.extend(route(table, names, &config.routes));
     }
@@ -462,6 +463,34 @@ fn route(
         to,
         is_final,
     })
+}
+
+fn routing(mut table: Table<'_, '_>, names: &mut Names) -> RoutingConfig {
+    let doc = table.doc;
+    let found = table.string("unroutable");
+    table.finish();
+    let Some(found) = found else {
+        return RoutingConfig::default();
+    };
+    let unroutable = match found.value.as_str() {
+        "accept" => Unroutable::Accept,
+        "refuse" => Unroutable::Refuse,
+        text => match text.strip_prefix("queue:").filter(|name| is_name(name)) {
+            Some(name) => {
+                let value = name.to_owned();
+                let unroutable = Unroutable::Queue(value.clone());
+                names.refer(Kind::Queue, Found { value, ..found });
+                unroutable
+            }
+            None => {
+                let expected = "\"accept\", \"refuse\" or \"queue:NAME\"";
+                let problem = Problem::unexpected(format!("{text:?}"), expected);
+                doc.error(&found.place, found.at, problem);
+                Unroutable::Accept
+            }
+        },
+    };
+    RoutingConfig { unroutable }
 }
 
 fn destination(doc: &Document<'_>, found: Found<String>, names: &mut Names) -> Option<Destination> {

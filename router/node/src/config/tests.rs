@@ -257,6 +257,17 @@ const MISTAKES: &[(&str, &[&str])] = &[
             "12:1: [[queue]] \"c\": dedup_window is not offered yet",
         ],
     ),
+    (
+        "[routing]\nunroutable = 'drop'\n",
+        &[
+            "2:14: [routing] unroutable: found \"drop\", expected \"accept\", \"refuse\" or \
+           \"queue:NAME\"",
+        ],
+    ),
+    (
+        "[routing]\nunroutable = 'queue:rest'\n[[queue]]\nname = 'rst'\n",
+        &["2:14: [routing] unroutable: unknown queue \"rest\", did you mean \"rst\"?"],
+    ),
     // Plugins.
     (
         "[[plugin]]\nname = 'p'\n[[plugin]]\nname = 'q'\nbuiltin = 'quake-magnitud'\n\
@@ -383,6 +394,7 @@ fn every_key_is_documented() {
         "[log]",
         "[[queue]]",
         "[[plugin]]",
+        "[routing]",
         "[[route]]",
         "[[role]]",
         "[[token]]",

@@ -289,6 +289,46 @@ fn a_transaction_that_is_sent_again_is_a_duplicate_or_a_conflict() {
     });
 }
 
+/// A node may keep in a queue what nothing takes, or refuse it whoever publishes.
+#[test]
+fn what_nothing_takes_goes_where_the_node_says() {
+    harness::run(async {
+        let rest = format!("{QUEUES}[[queue]]\nname = \"rest\"\n");
+        let kept = format!("{rest}[routing]\nunroutable = \"queue:rest\"\n");
+        let node = Setup::new(&kept).start().await;
+        let client = node.client().await;
+        let batch = [
+            Message::new("x", "1"),
+            Message::new("q/a", "2"),
+            Message::new("y", "3"),
+        ];
+        harness::publish_all(&client, &batch).await;
+        // Routes that come with a queue leave it as it is.
+        let add = waypost_client::wire::control::QueueSettings {
+            from: vec!["x".to_owned()],
+            ..Default::default()
+        };
+        client.queue_add("late", add).await.unwrap();
+        harness::publish_all(&client, &batch).await;
+        assert_eq!(texts(&node, "rest").await, ["1", "3", "3"]);
+        assert_eq!(texts(&node, "late").await, ["1"]);
+        assert_eq!(texts(&node, "q").await, ["2", "2"]);
+        node.stop().await;
+
+        let refuse = format!("{QUEUES}[routing]\nunroutable = \"refuse\"\n");
+        let node = Setup::new(&refuse).start().await;
+        let client = node.client().await;
+        let confirmed = harness::publish(&client, &batch).await;
+        let said: Vec<_> = confirmed
+            .iter()
+            .map(|c| c.exception.as_ref().map(|e| (e.kind, e.code)))
+            .collect();
+        let refused = Some((ExceptionKind::Refused, Code::Unroutable));
+        assert_eq!(said, [refused, None, refused]);
+        node.stop().await;
+    });
+}
+
 #[test]
 fn mandatory_refuses_what_nothing_takes() {
     harness::run(async {
