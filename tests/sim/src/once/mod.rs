@@ -220,14 +220,21 @@ impl World {
         (self.worker, self.drainer) = (None, None);
         self.held.clear();
         self.to_ack.clear();
-        self.worker = self.attach("in")?;
-        self.drainer = self.attach("b")?;
+        let Some(worker) = self.attach("in")? else {
+            return Ok(());
+        };
+        self.worker = Some(worker);
+        let Some(drainer) = self.attach("b")? else {
+            return Ok(());
+        };
+        self.drainer = Some(drainer);
         for index in 0..self.producers.len() {
             self.reopen(index, self.producers[index].epoch)?;
         }
         Ok(())
     }
 
+    /// A consumer; none where the process ended over it, and another has begun.
     fn attach(&mut self, queue: &str) -> Result<Option<u64>, Violation> {
         let consumer = self.next_consumer;
         self.next_consumer += 1;
@@ -260,7 +267,9 @@ impl World {
             self.shard.detach(self.now(), consumer, true);
             self.held.clear();
         }
-        self.worker = self.attach("in")?;
+        if let Some(worker) = self.attach("in")? {
+            self.worker = Some(worker);
+        }
         Ok(())
     }
 
@@ -423,6 +432,11 @@ impl World {
             }
         }
         let left: Vec<String> = self.producers.iter().map(Producer::show).collect();
-        Err(stuck(format!("not settled: {left:?}")))
+        Err(stuck(format!(
+            "not settled: {left:?}, worker {:?} holds {:?}, {:?}",
+            self.worker,
+            self.held,
+            self.shard.queue("in")
+        )))
     }
 }
