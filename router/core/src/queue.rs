@@ -51,6 +51,20 @@ pub enum Refusal {
         /// Its limit.
         limit: u64,
     },
+    /// A group is so far behind that its publishers are held.
+    #[error(
+        "queue '{queue}' takes no more while group '{group}' is {behind} messages behind; its limit is {limit}"
+    )]
+    Behind {
+        /// Its name.
+        queue: String,
+        /// The group.
+        group: String,
+        /// Messages that the group has not acked.
+        behind: u64,
+        /// How many it may be behind.
+        limit: u64,
+    },
     /// One message is larger than all that the queue may hold.
     #[error("queue '{queue}' holds {limit} bytes at most, a message has {bytes}")]
     TooLarge {
@@ -68,7 +82,9 @@ impl Refusal {
     pub fn code(&self) -> Code {
         match self {
             Refusal::TooLarge { .. } => Code::TooLarge,
-            Refusal::FullBytes { .. } | Refusal::FullMessages { .. } => Code::QueueFull,
+            Refusal::FullBytes { .. } | Refusal::FullMessages { .. } | Refusal::Behind { .. } => {
+                Code::QueueFull
+            }
         }
     }
 }
@@ -454,6 +470,24 @@ impl Recovering {
         self.queue.next = self.queue.next.max(next);
     }
 
+    /// Gives up the next `count` offsets: messages that were lost may have been delivered there.
+    /// Gives the entry to write.
+    pub fn give_up(&mut self, count: u64) -> Entry {
+        let first = self.next_offset();
+        let last = first.saturating_add(count).saturating_sub(1);
+        let entry = Entry::Removed {
+            ranges: vec![Range { first, last }],
+        };
+        self.entry(entry.clone());
+        entry
+    }
+
+    /// One past all that was given out, let go of, or given up before it was given out.
+    fn next_offset(&self) -> u64 {
+        let given_up = self.queue.gone.last().map_or(0, |last| last + 1);
+        self.queue.next.max(self.queue.first).max(given_up)
+    }
+
     /// An entry was written.
     pub fn entry(&mut self, entry: Entry) {
         match entry {
@@ -516,6 +550,7 @@ impl Recovering {
 
     /// The queue as it was. Everything that was found is synced, so all of it is visible.
     pub fn finish(mut self) -> Queue {
+        let next = self.next_offset();
         for (id, mut group) in self.groups {
             group.acked.remove_below(group.floor);
             let mut state = Group::recover(
@@ -536,9 +571,7 @@ impl Recovering {
             self.queue.groups.insert(group.name, named);
         }
         self.queue.gone.remove_below(self.queue.first);
-        // Offsets may be given up before they were given out.
-        let given_up = self.queue.gone.last().map_or(0, |last| last + 1);
-        self.queue.next = self.queue.next.max(self.queue.first).max(given_up);
+        self.queue.next = next;
         self.queue.raise_first();
         self.queue.visible = self.queue.next;
         self.queue

@@ -10,8 +10,8 @@ pub enum Durability {
     /// Confirmed means synced.
     #[default]
     Sync,
-    /// Written to disk, synced every [`Settings::interval_ms`]: a crash of the machine may lose what
-    /// came since. Confirmed before that, as received.
+    /// Written and synced every [`Settings::interval_ms`], or with something else: a crash may lose
+    /// what came since. Confirmed before that, as received.
     Interval,
     /// Kept in memory only; gone with the process.
     Memory,
@@ -59,7 +59,7 @@ pub enum Expired {
 /// When a message may be delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DeliverWhen {
-    /// When it is as durable as the queue promises.
+    /// When it is on disk, where the queue is.
     #[default]
     Synced,
     /// At once: after a crash it may never have been.
@@ -72,7 +72,7 @@ pub enum SlowGroup {
     /// The queue keeps what it has not got yet.
     #[default]
     Spill,
-    /// Publishers wait.
+    /// Publishers are refused until it has caught up.
     Hold,
     /// Its consumers are closed.
     Close,

@@ -512,6 +512,10 @@ impl Thread {
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
+        if self.shard.is_ahead() {
+            self.shard.deliver(self.clock.now());
+            self.dispatch();
+        }
         let before = std::time::Instant::now();
         let mut committed = self.shard.commit(self.clock.now());
         // With the room that is kept for this, what frees space goes on.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use waypost_core::group::{Attempted, ConsumerId};
 use waypost_core::journal::{Entry, GroupKind, GroupOptions};
+use waypost_core::queue::Durability;
 use waypost_log::Vfs;
 use waypost_wire::Code;
 use waypost_wire::data::{ConsumerFrame, Range};
 
 use crate::deliver::Found;
-use crate::{ManageError, Now, Shard, SlotId};
+use crate::{ManageError, Now, Output, Shard, SlotId};
 
 /// Bytes of a consumer's reason for a reject that are kept.
 const REASON_BYTES_MAX: usize = 1024;
@@ -347,17 +348,32 @@ impl<V: Vfs> Shard<V> {
         holders.into_iter().for_each(|holder| self.line_up(holder));
     }
 
-    /// A consumer is gone. What it holds is delivered to others; [`crate::Output::Detached`]
-    /// follows when everything that it said before is synced.
+    /// A consumer is gone. What it holds is delivered to others; [`Output::Detached`] follows when
+    /// everything that it said before is as durable as its queue promises.
     ///
     /// `is_clean` says that it took its leave: then what it holds was not tried in vain, and keeps
     /// its attempt.
     pub fn detach(&mut self, now: Now, consumer: ConsumerId, is_clean: bool) {
+        let Some(state) = self.consumers.get(&consumer) else {
+            return;
+        };
+        let slot = self.slots.get(&state.slot);
+        let durability = slot.map(|slot| slot.queue.settings().durability);
+        self.part(now, consumer, is_clean);
+        match durability {
+            Some(Durability::Interval | Durability::Memory) => {
+                self.outputs.push(Output::Detached { consumer });
+            }
+            Some(Durability::Sync) | None => self.leaving.push(consumer),
+        }
+    }
+
+    /// A consumer is one no more, and what it holds is somebody else's.
+    pub(crate) fn part(&mut self, now: Now, consumer: ConsumerId, is_clean: bool) {
         let Some(state) = self.consumers.remove(&consumer) else {
             return;
         };
         let id = state.slot;
-        self.leaving.push(consumer);
         let Some(slot) = self.slots.get_mut(&id) else {
             return;
         };
@@ -490,7 +506,7 @@ impl<V: Vfs> Shard<V> {
         gone.sort_unstable();
         for consumer in gone {
             self.consumers.remove(&consumer);
-            self.outputs.push(crate::Output::ConsumerClosed {
+            self.outputs.push(Output::ConsumerClosed {
                 consumer,
                 code,
                 text: text.to_owned(),

@@ -80,7 +80,7 @@ impl<V: Vfs> Shard<V> {
                         slot.dead_lettered += count;
                     }
                     self.moved.insert(id);
-                    self.acks_wait(now);
+                    self.sync_soon(id, now);
                 }
                 Err(error) => {
                     tracing::warn!(group, %error, "dead letters cannot be written yet");

@@ -303,7 +303,7 @@ impl<V: Vfs> Shard<V> {
                     stayed.append(&mut left);
                     break;
                 }
-                self.acks_wait(now);
+                self.sync_soon(id, now);
                 let count = self.forget_messages(id, &ranges);
                 self.counters.expired += count;
                 self.counters.dead_lettered += count;

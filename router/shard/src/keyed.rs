@@ -179,7 +179,7 @@ impl<V: Vfs> Shard<V> {
         if !passed.is_empty() {
             named.group.remove(&passed);
             self.moved.insert(id);
-            self.acks_wait(now);
+            self.sync_soon(id, now);
         }
         for picks in dealt {
             self.send_picks(id, group, chunk.time_ms, picks);

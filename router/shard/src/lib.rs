@@ -7,11 +7,15 @@
 //!
 //! Invariants:
 //! - [`Output::Accepted`] with level `stored` leaves after the commit that holds every part of
-//!   that publish, and consumers get only what was committed;
+//!   that publish; consumers get only what was committed, except of queues that are in memory or
+//!   deliver on receipt;
+//! - only what a `sync` queue waits for makes a commit due at once; an `interval` queue waits
+//!   until something else syncs, or its interval is over;
 //! - what one input causes is in one group of the log: all of it, or nothing;
 //! - memory is bounded: recent messages by [`Options::cache_bytes`], each consumer's undelivered
 //!   bytes by [`Options::consumer_bytes_max`], everything else by ranges.
 
+mod ahead;
 mod browse;
 mod consumers;
 mod dead;
@@ -30,6 +34,7 @@ mod redrive;
 mod select;
 mod settings;
 mod slot;
+mod slow;
 mod tail;
 mod timed;
 
@@ -102,7 +107,7 @@ pub enum Output {
         /// For people.
         text: String,
     },
-    /// All that a consumer said before it left is synced.
+    /// All that a consumer said before it left is as durable as its queue promises.
     Detached {
         /// Which.
         consumer: ConsumerId,
@@ -209,8 +214,14 @@ pub struct Shard<V: Vfs> {
     waiting: Vec<Accepted>,
     appended: BTreeSet<SlotId>,
     leaving: Vec<ConsumerId>,
-    /// When acks that nothing else syncs are due.
-    acks_due: Option<u64>,
+    /// The pending group has messages of a `sync` queue.
+    is_urgent: bool,
+    /// Something goes out that needs no commit before it.
+    is_ahead: bool,
+    /// When the pending group is to be synced though nobody waits for it.
+    sync_due: Option<u64>,
+    /// The disk says what each queue gave up when it was opened; see [`crate::ahead`].
+    is_settled: bool,
     /// The wall clock at the last commit.
     wall_ms: u64,
     clock: Clock,
@@ -248,8 +259,8 @@ impl<V: Vfs> Shard<V> {
     pub fn wants_commit(&self, now: Now) -> bool {
         !self.waiting.is_empty()
             || !self.leaving.is_empty()
-            || !self.appended.is_empty()
-            || self.acks_due.is_some_and(|due| due <= now.mono_ms)
+            || self.is_urgent
+            || self.sync_due.is_some_and(|due| due <= now.mono_ms)
     }
 
     /// When [`Shard::on_time`], [`Shard::deliver`] or a commit has something to do next, on the
@@ -259,7 +270,7 @@ impl<V: Vfs> Shard<V> {
             return Some(0);
         }
         let timer = self.timers.first().map(|(at, _)| *at);
-        timer.into_iter().chain(self.acks_due).min()
+        timer.into_iter().chain(self.sync_due).min()
     }
 
     /// Time has passed: deadlines, delays, expiry.
@@ -295,7 +306,9 @@ impl<V: Vfs> Shard<V> {
             self.write_group(now)?;
         }
         self.removed.clear();
-        self.acks_due = None;
+        self.sync_due = None;
+        self.is_urgent = false;
+        self.is_settled |= self.behind.is_empty();
         for id in std::mem::take(&mut self.appended) {
             if let Some(slot) = self.slots.get_mut(&id) {
                 slot.queue.set_visible();
@@ -333,8 +346,10 @@ impl<V: Vfs> Shard<V> {
     /// What takes long is done in steps; [`Shard::next_timeout`] says when there is more.
     pub fn deliver(&mut self, now: Now) {
         self.clock.observe(now.mono_ms, now.wall_ms);
+        self.is_ahead = false;
         for id in std::mem::take(&mut self.ready) {
             self.deliver_queue(id, now);
+            self.trim_memory(id);
             self.set_timer(id);
         }
     }
@@ -389,13 +404,7 @@ impl<V: Vfs> Shard<V> {
         if self.log.append_state(incarnation, &entry.encode()).is_err() {
             self.behind.insert(id);
         }
-        self.acks_wait(now);
-    }
-
-    /// Something was journaled that nobody waits for: it is synced soon.
-    fn acks_wait(&mut self, now: Now) {
-        self.acks_due
-            .get_or_insert(now.mono_ms + self.options.ack_sync_ms);
+        self.sync_soon(id, now);
     }
 
     /// Lets go of what no group needs any more.
@@ -404,13 +413,21 @@ impl<V: Vfs> Shard<V> {
             // An ack that is not in the log must not free what it acks.
             if self.behind.contains(&id) {
                 self.moved.insert(id);
-            } else if let Some(slot) = self.slots.get_mut(&id) {
-                let is_new_head = slot.queue.raise_first() && slot.queue.is_timed();
-                self.let_go(id);
-                if is_new_head {
-                    self.sweep_soon(id);
-                }
+            } else {
+                self.trim(id);
             }
+        }
+    }
+
+    /// Lets go of what no group of a queue needs any more.
+    fn trim(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return;
+        };
+        let is_new_head = slot.queue.raise_first() && slot.queue.is_timed();
+        self.let_go(id);
+        if is_new_head {
+            self.sweep_soon(id);
         }
     }
 

@@ -149,7 +149,7 @@ impl<V: Vfs> Shard<V> {
         }
         self.counters.dead_lettered += moved;
         self.freed_below(id);
-        self.acks_wait(now);
+        self.sync_soon(id, now);
         Ok(())
     }
 

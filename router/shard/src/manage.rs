@@ -251,6 +251,10 @@ impl<V: Vfs> Shard<V> {
             return Err(ManageError::Durability(name.into()));
         }
         if let Some(incarnation) = slot.incarnation {
+            // What went ahead of its commit under the old settings must not be lost under these.
+            if settings.deliver != slot.queue.settings().deliver {
+                self.log.commit(self.wall_ms)?;
+            }
             self.log
                 .update_settings(incarnation, name, &encode_settings(&settings))?;
         }

@@ -47,7 +47,10 @@ impl<V: Vfs> Shard<V> {
             waiting: Vec::new(),
             appended: BTreeSet::new(),
             leaving: Vec::new(),
-            acks_due: None,
+            is_urgent: false,
+            is_ahead: false,
+            sync_due: None,
+            is_settled: true,
             wall_ms: 0,
             clock: Clock::new(newest_ms(&recovered)),
             sessions: Sessions::default(),
@@ -85,7 +88,7 @@ impl<V: Vfs> Shard<V> {
             ));
             Settings::default()
         });
-        let mut recovering = Recovering::new(name.as_str(), settings);
+        let mut recovering = Recovering::new(name.as_str(), settings.clone());
         let mut misread = |error: &dyn std::fmt::Display| {
             alarms.push(format!(
                 "queue '{name}': {error}; messages may be delivered again"
@@ -114,6 +117,7 @@ impl<V: Vfs> Shard<V> {
         }
         recovering.trimmed(found.first_offset);
         recovering.at_least(found.next_offset);
+        let is_told = self.give_up(found.incarnation, &mut recovering, &settings);
         let mut slot = Slot::new(recovering.finish(), Some(found.incarnation), "network");
         for (first, end, bytes) in self.log.extents(found.incarnation) {
             slot.tail.mark(first, end, bytes);
@@ -121,6 +125,9 @@ impl<V: Vfs> Shard<V> {
         slot.tail.trim(slot.queue.first(), &mut self.cache);
         slot.queue.set_bytes(slot.tail.marked_bytes());
         let id = self.add_slot(slot);
+        if !is_told {
+            self.behind.insert(id);
+        }
         // The crash may have come between an ack and what it frees.
         self.moved.insert(id);
         self.sweep_soon(id);

@@ -207,6 +207,7 @@ impl<V: Vfs> Shard<V> {
         acks.iter()
             .for_each(|acks| self.ack_transacted(acks.consumer, &acks.ranges));
         self.drop_oldest(&taken.ids);
+        self.close_slow(&taken.ids, now);
         if let (Some(stamp), Some(holds)) = (stamp, taken.holds) {
             self.sessions
                 .set_holds(&stamp.producer, stamp.session, holds);
@@ -230,6 +231,7 @@ impl<V: Vfs> Shard<V> {
         if reached().any(is_synced) || !acks.is_empty() {
             self.waiting.push(accepted);
         } else {
+            self.is_ahead = true;
             self.outputs.push(Output::Accepted(accepted));
         }
         Ok(())
@@ -332,6 +334,7 @@ impl<V: Vfs> Shard<V> {
         self.admit(parts, &ids)?;
         self.append_all(now, parts, &ids, &[])?;
         self.drop_oldest(&ids);
+        self.close_slow(&ids, now);
         Ok(ids)
     }
 
@@ -375,8 +378,8 @@ impl<V: Vfs> Shard<V> {
             if let Some(slot) = self.slots.get_mut(id) {
                 let (cache, counters) = (&mut self.cache, &mut self.counters);
                 Self::take_in(slot, *id, now, &part.slab, ttl_ms, cache, counters);
-                self.appended.insert(*id);
             }
+            self.show(*id, now);
         }
         self.replaced(replaced);
         self.evict();

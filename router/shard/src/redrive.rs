@@ -112,7 +112,7 @@ impl<V: Vfs> Shard<V> {
             self.log.rollback(mark);
             return Err(error.to_string());
         }
-        self.acks_wait(now);
+        self.sync_soon(id, now);
         Ok(self.forget_messages(id, &ranges))
     }
 }

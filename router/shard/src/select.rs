@@ -90,7 +90,7 @@ impl<V: Vfs> Shard<V> {
         }
         if !passed.is_empty() {
             self.moved.insert(id);
-            self.acks_wait(now);
+            self.sync_soon(id, now);
         }
         let picked = Picked {
             time_ms: chunk.time_ms,

@@ -142,6 +142,11 @@ fn check_together(settings: &Settings) -> Result<(), SettingsError> {
             "a queue that keeps the last value of each key has no priorities",
         ));
     }
+    if settings.slow != SlowGroup::Spill && settings.slow_messages.is_none() {
+        return Err(SettingsError::Together(
+            "a queue that does something about slow groups says by slow_messages when",
+        ));
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! A queue with everything that belongs to it in this shard.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use waypost_core::age::Received;
@@ -61,6 +61,8 @@ pub(crate) struct Slot {
     pub last_values: Option<LastValues>,
     /// When its head is looked at for what is too old.
     pub sweep_at: Option<u64>,
+    /// Groups that were too far behind at the last publish, where that closes their consumers.
+    pub slow_groups: BTreeSet<String>,
     /// Who named it: `config`, `network` or `node`.
     pub source: &'static str,
     pub published: u64,
@@ -87,6 +89,7 @@ impl Slot {
             read_ahead: Vec::new(),
             trimmed: 0,
             timer: None,
+            slow_groups: BTreeSet::new(),
             source,
             published: 0,
             delivered: 0,

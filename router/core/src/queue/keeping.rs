@@ -4,8 +4,10 @@
 //! is told by [`Queue::over`] how much must go, and [`Queue::truncate`] lets it go. Which offset
 //! frees how many bytes is the caller's to know.
 
-use crate::queue::{Queue, Refusal};
-use crate::settings::{AtLimit, Retain};
+use std::collections::BTreeSet;
+
+use crate::queue::{NamedGroup, Queue, Refusal};
+use crate::settings::{AtLimit, Retain, SlowGroup};
 
 /// How far a queue is, or would be, above its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,8 +58,36 @@ impl Queue {
                 more: count,
                 limit,
             }),
-            _ => Ok(()),
+            _ => self.admit_behind(),
         }
+    }
+
+    /// A queue whose publishers are held takes nothing while a group is too far behind.
+    fn admit_behind(&self) -> Result<(), Refusal> {
+        if self.settings.slow != SlowGroup::Hold {
+            return Ok(());
+        }
+        let limit = self.settings.slow_messages.unwrap_or(u64::MAX);
+        let behind = |(name, named): (&String, &NamedGroup)| {
+            let behind = named.group.pending(self.next);
+            (behind >= limit).then(|| Refusal::Behind {
+                queue: self.name.clone(),
+                group: name.clone(),
+                behind,
+                limit,
+            })
+        };
+        self.groups.iter().find_map(behind).map_or(Ok(()), Err)
+    }
+
+    /// The groups that are as far behind as the queue allows, or further.
+    pub fn slow_groups(&self) -> BTreeSet<String> {
+        let limit = self.settings.slow_messages.unwrap_or(u64::MAX);
+        let groups = self.groups.iter();
+        groups
+            .filter(|(_, named)| named.group.pending(self.next) >= limit)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// How far it would be above its limits with `count` more messages of `bytes`.

@@ -5,6 +5,7 @@
     reason = "helpers of tests fail as tests do: by a panic that names the place"
 )]
 
+mod ahead;
 mod harness;
 mod old_format;
 mod producers;
