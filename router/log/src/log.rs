@@ -75,6 +75,11 @@ enum Claim {
 }
 
 impl<V: Vfs> Log<V> {
+    /// Bytes of a group at most: what one crash may take at most.
+    pub fn group_bytes_max(&self) -> u64 {
+        self.options.group_bytes_max
+    }
+
     /// Adds records to the pending group. `slab` is given in parts that are joined: `count`
     /// records, each a varint length and a body. Nothing is added on an error.
     pub fn append_messages<P: AsRef<[u8]>>(

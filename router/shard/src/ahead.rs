@@ -11,9 +11,10 @@ use waypost_log::{Incarnation, Vfs};
 
 use crate::{Now, Shard, SlotId};
 
-/// Offsets that are given up: more than a group of the log (8 MiB) can hold, of which a record
-/// takes five bytes at least.
-const GIVEN_UP: u64 = 2 << 20;
+/// Offsets that are given up at least: more than a group of the log (8 MiB, unless messages may be
+/// larger) can hold. With its length, a record takes more than [`RECORD_BYTES_MIN`].
+const GIVEN_UP_MIN: u64 = 2 << 20;
+const RECORD_BYTES_MIN: u64 = 4;
 
 impl<V: Vfs> Shard<V> {
     /// Whether something goes out that need not wait for the commit that is due: call
@@ -71,7 +72,8 @@ impl<V: Vfs> Shard<V> {
         }
         self.is_settled = false;
         self.sync_due = Some(0);
-        let entry = recovering.give_up(GIVEN_UP);
+        let in_group = self.log.group_bytes_max() / RECORD_BYTES_MIN;
+        let entry = recovering.give_up(GIVEN_UP_MIN.max(in_group));
         let written = self.log.append_state(incarnation, &entry.encode());
         written.is_ok()
     }

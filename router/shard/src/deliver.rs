@@ -279,6 +279,10 @@ impl<V: Vfs> Shard<V> {
         if let Some(chunk) = slot.tail.find(offset) {
             return Found::Chunk(chunk.clone());
         }
+        if let Some(gone) = slot.queue.gone().covering(offset) {
+            let until = gone.last + 1;
+            return Found::Nothing { until };
+        }
         let Some(incarnation) = slot.incarnation else {
             let until = slot
                 .tail

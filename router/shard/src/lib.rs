@@ -357,14 +357,15 @@ impl<V: Vfs> Shard<V> {
     /// Writes the snapshots that the log needs in order to recycle its files. Call it when the log
     /// is short of room and from time to time; commit afterwards.
     pub fn write_snapshots(&mut self) {
-        for incarnation in self.log.wants_snapshots() {
-            let slot = self
-                .slots
-                .iter()
-                .find(|(_, s)| s.incarnation == Some(incarnation));
-            if let Some((id, _)) = slot {
-                self.write_snapshot(*id);
-            }
+        let wanted = self.log.wants_snapshots();
+        if wanted.is_empty() {
+            return;
+        }
+        // All at once: ten thousand queues may be wanted together.
+        let place = |(id, slot): (&SlotId, &Slot)| Some((slot.incarnation?, *id));
+        let ids: HashMap<Incarnation, SlotId> = self.slots.iter().filter_map(place).collect();
+        for id in wanted.iter().filter_map(|incarnation| ids.get(incarnation)) {
+            self.write_snapshot(*id);
         }
     }
 

@@ -14,14 +14,14 @@ pub fn check(ticket: u64, waiting: Option<Waiting>, is_stored: bool) -> Result<W
             format!("publish {ticket} is accepted and nobody waits for it"),
         ));
     };
-    Violation::unless(waiting.is_durable == is_stored, NAME, || {
+    Violation::unless(waiting.is_stored == is_stored, NAME, || {
         format!(
             "publish {ticket} is accepted as {}, its queues are {}",
             if is_stored { "stored" } else { "received" },
-            if waiting.is_durable {
-                "all durable"
+            if waiting.is_stored {
+                "all synced"
             } else {
-                "not all durable"
+                "not all synced"
             },
         )
     })?;

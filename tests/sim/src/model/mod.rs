@@ -23,8 +23,8 @@ pub type Life = u64;
 pub struct Waiting {
     /// Where its messages are: queue and offset.
     pub places: Vec<(Life, u64)>,
-    /// Whether all its queues are durable.
-    pub is_durable: bool,
+    /// Whether all its queues promise that what they confirm is synced.
+    pub is_stored: bool,
 }
 
 /// All that is known.
@@ -75,13 +75,13 @@ impl Model {
     ) -> Result<(), Violation> {
         let mut waiting = Waiting {
             places: Vec::with_capacity(messages.len()),
-            is_durable: true,
+            is_stored: true,
         };
         for (life, offset, tag) in messages {
             let Some(queue) = self.queues.get_mut(life) else {
                 continue;
             };
-            waiting.is_durable &= queue.is_durable;
+            waiting.is_stored &= queue.is_stored;
             queue.append(*offset, Content::Published { tag: *tag, ticket })?;
             waiting.places.push((*life, *offset));
         }
@@ -95,7 +95,7 @@ impl Model {
         let waiting = accepted_once::check(ticket, waiting, is_stored)?;
         for (life, offset) in waiting.places {
             if let Some(queue) = self.queues.get_mut(&life) {
-                queue.confirm(offset);
+                queue.accepted(offset);
             }
         }
         Ok(())

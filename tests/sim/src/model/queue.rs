@@ -46,8 +46,12 @@ pub struct Entry {
 pub struct QueueModel {
     /// Its name.
     pub name: String,
-    /// Whether it is synced; a memory queue ends with the process.
+    /// Whether the log has it; a memory queue ends with the process.
     pub is_durable: bool,
+    /// Whether a confirm promises that the message is synced.
+    pub is_stored: bool,
+    /// Whether messages may be delivered before they are synced.
+    pub is_ahead: bool,
     /// Attempts before a message is a dead letter.
     pub deliver_max: u32,
     /// How long a third attempt waits, in ms.
@@ -108,6 +112,8 @@ impl QueueModel {
         QueueModel {
             name: name.to_owned(),
             is_durable,
+            is_stored: is_durable,
+            is_ahead: !is_durable,
             deliver_max,
             backoff_ms: 0,
             is_dead_letters: name == waypost_core::DEAD_LETTER,
@@ -153,6 +159,18 @@ impl QueueModel {
     pub fn end(&self) -> u64 {
         let last = self.entries.keys().next_back();
         last.map_or(self.used_below, |last| self.used_below.max(last + 1))
+    }
+
+    /// A message was delivered: its offset is its own, also where it is lost.
+    pub fn delivered(&mut self, offset: u64) {
+        self.used_below = self.used_below.max(offset + 1);
+    }
+
+    /// A message was accepted. Where that does not promise that it is synced, a commit must tell.
+    pub fn accepted(&mut self, offset: u64) {
+        if self.is_stored || !self.is_durable {
+            self.confirm(offset);
+        }
     }
 
     /// A message was confirmed.
@@ -242,13 +260,14 @@ impl QueueModel {
 
     /// A commit returned. Messages that a publisher waits for are confirmed when it is told.
     pub fn committed(&mut self) {
-        let dead: Vec<u64> = self
+        let is_told = |e: &Entry| self.is_stored && !matches!(e.content, Content::Dead(_));
+        let synced: Vec<u64> = self
             .entries
             .iter()
-            .filter(|(_, e)| !e.is_confirmed && matches!(e.content, Content::Dead(_)))
+            .filter(|(_, e)| !e.is_confirmed && !is_told(e))
             .map(|(offset, _)| *offset)
             .collect();
-        dead.into_iter().for_each(|offset| self.confirm(offset));
+        synced.into_iter().for_each(|offset| self.confirm(offset));
         self.purged_synced = self.purged_below;
         self.purges.clear();
         self.groups.values_mut().for_each(GroupModel::committed);

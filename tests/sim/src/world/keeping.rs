@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use waypost_core::queue::AtLimit;
+use waypost_core::queue::{AtLimit, DeliverWhen, Durability};
 use waypost_shard::Part;
 
 use crate::invariants::{Violation, limits};
@@ -22,6 +22,16 @@ pub(crate) fn keeps(name: &str) -> Keeps {
         is_log,
         messages_max,
         at_limit,
+    }
+}
+
+/// What a queue of this name that the log has promises, and when it delivers.
+pub(crate) fn promise(name: &str) -> (Durability, DeliverWhen) {
+    match name {
+        "soon" => (Durability::Interval, DeliverWhen::Synced),
+        "ahead" => (Durability::Sync, DeliverWhen::Received),
+        "both" => (Durability::Interval, DeliverWhen::Received),
+        _ => (Durability::Sync, DeliverWhen::Synced),
     }
 }
 

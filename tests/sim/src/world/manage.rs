@@ -2,7 +2,7 @@
 //! whenever it happens.
 
 use waypost_core::DEAD_LETTER;
-use waypost_core::queue::{Durability, Retain, Settings};
+use waypost_core::queue::{DeliverWhen, Durability, Retain, Settings};
 use waypost_log::{Incarnation, JobError, QueueError};
 use waypost_shard::ManageError;
 
@@ -12,7 +12,7 @@ use crate::model::{End, QueueModel};
 use crate::world::{Faults, World, keeping};
 
 /// Queues that a run may have besides the dead letters, and whether each is durable.
-const QUEUES: [(&str, bool); 9] = [
+const QUEUES: [(&str, bool); 12] = [
     ("a", true),
     ("b", true),
     ("c", true),
@@ -22,6 +22,9 @@ const QUEUES: [(&str, bool); 9] = [
     ("last-m", false),
     ("log", true),
     ("moves", true),
+    ("soon", true),
+    ("ahead", true),
+    ("both", true),
 ];
 const DELIVER_MAX: u32 = 3;
 
@@ -36,7 +39,8 @@ fn backoff_ms(name: &str) -> u64 {
 impl World {
     /// Makes the queues that the run begins with, or that a restart took away.
     pub(crate) fn restore_queues(&mut self) -> Result<(), Violation> {
-        let names = ["a", "b", "last", "log", "moves"].map(|name| (name, true));
+        let names =
+            ["a", "b", "last", "log", "moves", "soon", "ahead", "both"].map(|name| (name, true));
         for (name, is_durable) in [(DEAD_LETTER, true), ("m", false)].into_iter().chain(names) {
             for round in 0.. {
                 if self.model.live(name).is_some() {
@@ -75,11 +79,14 @@ impl World {
             return Ok(());
         };
         let keeps = keeping::keeps(name);
+        let (durability, deliver) = match is_durable {
+            true => keeping::promise(name),
+            false => (Durability::Memory, DeliverWhen::Synced),
+        };
         let settings = Settings {
-            durability: match is_durable {
-                true => Durability::Sync,
-                false => Durability::Memory,
-            },
+            durability,
+            deliver,
+            interval_ms: 50,
             bytes_max: 300 << 10,
             messages_max: Some(keeps.messages_max),
             at_limit: keeps.at_limit,
@@ -94,6 +101,8 @@ impl World {
         };
         let mut model = QueueModel::new(name, is_durable, DELIVER_MAX, keeps);
         model.backoff_ms = backoff_ms(name);
+        model.is_stored = durability == Durability::Sync;
+        model.is_ahead |= deliver == DeliverWhen::Received;
         self.trace.line(format!("create '{name}' {life:x}"));
         match self.shard.ensure_queue(name, settings, incarnation, "node") {
             Ok(()) => {

@@ -105,8 +105,11 @@ impl World {
             if !self.model.is_rotten {
                 self.may_come(life, &group, offset, consumer, attempt)?;
             }
-            let queue = self.model.queues.get_mut(&life);
-            if let Some(group) = queue.and_then(|q| q.groups.get_mut(&group)) {
+            let Some(queue) = self.model.queues.get_mut(&life) else {
+                continue;
+            };
+            queue.delivered(offset);
+            if let Some(group) = queue.groups.get_mut(&group) {
                 group
                     .progress
                     .entry(offset)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use waypost_core::queue::{DeliverWhen, Durability};
 use waypost_log::Log;
 use waypost_log::mem::{Fault, MemVfs};
 use waypost_shard::{Opened, QueueView, Shard};
@@ -262,6 +263,9 @@ impl World {
         if queue.name != view.name {
             queue.forget_description(&view.name);
         }
+        // With its description it may have lost what it promised.
+        queue.is_stored = view.settings.durability == Durability::Sync;
+        queue.is_ahead = view.settings.deliver == DeliverWhen::Received;
         queue.released_below = view.first_offset;
         queue.used_below = view.next_offset;
         queue.entries.split_off(&view.next_offset);
