@@ -2,7 +2,8 @@
 //!
 //! A subscriber that reads too slowly first slows the publishers of its topics, whose confirms wait
 //! until it has caught up. When that has lasted for its patience, it loses messages instead, is
-//! told how many and where, and slows nobody until it has caught up.
+//! told how many and where, and slows nobody until it has caught up. One that wants to miss nothing
+//! unnoticed asks to be cut off instead.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -44,6 +45,10 @@ pub(crate) struct Subscriber {
     relieved: Notify,
     is_lossy: AtomicBool,
     bytes_max: usize,
+    /// It is cut off where it would lose messages.
+    is_strict: bool,
+    is_cut: AtomicBool,
+    cut: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +59,7 @@ struct State {
 }
 
 impl Subscriber {
-    fn new(id: u64, bytes_max: usize) -> Subscriber {
+    fn new(id: u64, bytes_max: usize, is_strict: bool) -> Subscriber {
         Subscriber {
             id,
             state: Mutex::default(),
@@ -62,6 +67,9 @@ impl Subscriber {
             relieved: Notify::new(),
             is_lossy: AtomicBool::new(false),
             bytes_max,
+            is_strict,
+            is_cut: AtomicBool::new(false),
+            cut: Notify::new(),
         }
     }
 
@@ -101,7 +109,7 @@ impl Subscriber {
     }
 
     /// Waits until half of the buffer is free, or for `patience`; then the subscriber loses
-    /// messages until it has caught up.
+    /// messages until it has caught up, or is cut off.
     pub async fn relief(&self, patience: Duration) {
         let wait = async {
             loop {
@@ -116,6 +124,18 @@ impl Subscriber {
         };
         if !self.is_lossy.load(Relaxed) && tokio::time::timeout(patience, wait).await.is_err() {
             self.is_lossy.store(true, Relaxed);
+            if self.is_strict {
+                self.is_cut.store(true, Relaxed);
+                self.leave();
+                self.cut.notify_one();
+            }
+        }
+    }
+
+    /// Waits until it is cut off; for one task.
+    pub async fn cut(&self) {
+        while !self.is_cut.load(Relaxed) {
+            self.cut.notified().await;
         }
     }
 
@@ -190,9 +210,15 @@ impl Hub {
     }
 
     /// Adds a subscriber for all these filters.
-    pub fn join(self: &Arc<Self>, filters: Vec<Filter>, bytes_max: usize) -> Membership {
+    /// A strict one is cut off where it would lose messages.
+    pub fn join(
+        self: &Arc<Self>,
+        filters: Vec<Filter>,
+        bytes_max: usize,
+        is_strict: bool,
+    ) -> Membership {
         let id = self.next_id.fetch_add(1, Relaxed);
-        let subscriber = Arc::new(Subscriber::new(id, bytes_max));
+        let subscriber = Arc::new(Subscriber::new(id, bytes_max, is_strict));
         {
             let mut trie = self.trie.write().unwrap_or_else(PoisonError::into_inner);
             for filter in &filters {
@@ -262,7 +288,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_subscriber_slows_then_loses_then_recovers() {
         let hub = Arc::new(Hub::default());
-        let membership = hub.join(vec![Filter::new("a/#").unwrap()], 200);
+        let membership = hub.join(vec![Filter::new("a/#").unwrap()], 200, false);
         let subscriber = &hub.matching("a/b")[0];
         assert_eq!(subscriber.push(1, slab(150)), (0, true));
         subscriber.relief(Duration::from_secs(1)).await;
@@ -277,12 +303,25 @@ mod tests {
         assert_eq!(subscriber.push(3, slab(10)), (0, false));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_strict_subscriber_is_cut_off_and_holds_nothing() {
+        let hub = Arc::new(Hub::default());
+        let membership = hub.join(vec![Filter::new("a").unwrap()], 200, true);
+        let subscriber = &hub.matching("a")[0];
+        assert_eq!(subscriber.push(1, slab(150)), (0, true));
+        subscriber.relief(Duration::from_secs(1)).await;
+        membership.subscriber.cut().await;
+        assert_eq!(subscriber.push(2, slab(500)), (0, false));
+        let mut events = Vec::new();
+        assert!(!subscriber.try_take(1000, &mut events), "{events:?}");
+    }
+
     #[test]
     fn overlapping_filters_give_one_copy_and_leaving_ends_it() {
         let hub = Arc::new(Hub::default());
         let version = hub.version();
         let filters = ["a/#", "+/b"].map(|f| Filter::new(f).unwrap()).to_vec();
-        let membership = hub.join(filters, 100);
+        let membership = hub.join(filters, 100, false);
         assert_eq!(hub.matching("a/b").len(), 1);
         assert_ne!(hub.version(), version);
         drop(membership);

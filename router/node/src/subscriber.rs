@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use quinn::SendStream;
-use waypost_wire::control::{self, OpenSubscriber, Opened};
+use quinn::{SendStream, VarInt};
+use waypost_wire::control::{self, OpenSubscriber, Opened, Slow};
 use waypost_wire::data::{Live, put_lost};
 use waypost_wire::{Code, Filter, FrameType, Slab};
 
@@ -22,9 +22,11 @@ pub(crate) async fn serve(
     send: &mut SendStream,
     reader: &mut FrameReader,
 ) -> Result<(), StreamError> {
+    let is_strict = is_strict(open.slow)?;
     let filters = check(conn, open.filters)?;
     let node = &conn.node;
-    let membership = node.hub.join(filters, node.limits.subscriber_buffer_bytes);
+    let buffer_bytes = node.limits.subscriber_buffer_bytes;
+    let membership = node.hub.join(filters, buffer_bytes, is_strict);
     send.write_all(&control::bytes_of(FrameType::Opened, &Opened::default()))
         .await?;
     let mut events = Vec::new();
@@ -32,6 +34,7 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             () = membership.subscriber.take(WRITE_BYTES, &mut events) => {}
+            () = membership.subscriber.cut() => return Err(cut_off(send)),
             frame = reader.next() => return match frame? {
                 Some(frame) => Err(frame.unexpected("nothing more from a subscriber").into()),
                 None => end_well(send).await,
@@ -56,10 +59,38 @@ pub(crate) async fn serve(
                 }
             }
         }
-        out.write(send).await?;
+        tokio::select! {
+            written = out.write(send) => written?,
+            () = membership.subscriber.cut() => return Err(cut_off(send)),
+        }
         node.metrics.deliver.live.add(live);
         node.metrics.deliver.live_lost.add(lost);
     }
+}
+
+/// Whether a subscriber is to be cut off rather than to lose messages.
+fn is_strict(slow: i32) -> Result<bool, StreamError> {
+    match Slow::try_from(slow) {
+        Ok(Slow::Lose) => Ok(false),
+        Ok(Slow::Disconnect) => Ok(true),
+        Ok(Slow::Pause) => Err(StreamError::Refused(
+            Code::Unsupported,
+            "no subscriber holds publishers for longer than the node's patience: ask for LOSE or \
+             DISCONNECT, or consume from a queue"
+                .to_owned(),
+        )),
+        Err(_) => Err(StreamError::Refused(
+            Code::Invalid,
+            format!("slow {slow} is unknown to this version"),
+        )),
+    }
+}
+
+/// Ends the stream of a subscriber that does not read: what is on its way may end in the middle of
+/// a frame, so there is no ERROR behind it.
+fn cut_off(send: &mut SendStream) -> StreamError {
+    let _ = send.reset(VarInt::from_u32(Code::Slow as u32));
+    StreamError::Refused(Code::Slow, "the subscriber reads too slowly".to_owned())
 }
 
 /// What a LIVE has beside its slab at most: two varints.
@@ -117,6 +148,13 @@ mod tests {
         let mut builder = SlabBuilder::new();
         lengths.iter().for_each(|n| builder.push(&vec![7; *n]));
         builder.finish()
+    }
+
+    #[test]
+    fn what_a_slow_subscriber_asks_for_is_done_or_refused() {
+        let asked: Vec<_> = (0..4).map(|n| is_strict(n).map_err(|e| e.code())).collect();
+        let (unsupported, unknown) = (Err(Code::Unsupported), Err(Code::Invalid));
+        assert_eq!(asked, [Ok(false), Ok(true), unsupported, unknown]);
     }
 
     #[test]
