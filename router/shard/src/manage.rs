@@ -9,7 +9,7 @@ use waypost_log::{CommitError, Incarnation, QueueError, Vfs};
 use waypost_wire::Code;
 
 use crate::deliver::Found;
-use crate::settings::encode_settings;
+use crate::settings::stored;
 use crate::slot::{Slot, last_values};
 use crate::{Now, Shard};
 
@@ -22,6 +22,12 @@ pub enum ManageError {
     /// The name is taken, by a queue with other settings.
     #[error("queue '{0}' exists with other settings")]
     Exists(Arc<str>),
+    /// The configuration names a queue that was made over the network.
+    #[error(
+        "queue '{0}' was made over the network, and the configuration names it too: rename one, or \
+         take it out of the configuration, start, and remove the queue"
+    )]
+    Claimed(Arc<str>),
     /// Durable and memory queues cannot become each other.
     #[error("queue '{0}' cannot change its durability; remove it first")]
     Durability(Arc<str>),
@@ -81,6 +87,7 @@ impl ManageError {
             ManageError::NoQueue(_) | ManageError::NoGroup { .. } => Code::NotFound,
             ManageError::DeadLetter(..) => Code::Invalid,
             ManageError::Exists(_)
+            | ManageError::Claimed(_)
             | ManageError::Durability(_)
             | ManageError::OtherGroup { .. } => Code::Exists,
             ManageError::Needed(_) => Code::Forbidden,
@@ -184,10 +191,12 @@ impl<V: Vfs> Shard<V> {
                 self.removed.remove(name);
             }
             self.log
-                .create_queue(incarnation, name, &encode_settings(&settings))?;
+                .create_queue(incarnation, name, &stored(&settings, Some(source)))?;
         }
         let queue = Queue::new(name, settings);
-        self.add_slot(Slot::new(queue, is_durable.then_some(incarnation), source));
+        let mut slot = Slot::new(queue, is_durable.then_some(incarnation), source);
+        slot.made_by = Some(source);
+        self.add_slot(slot);
         Ok(())
     }
 
@@ -209,7 +218,15 @@ impl<V: Vfs> Shard<V> {
                 Err(ManageError::Exists(name.into()))
             };
         }
+        if source == "config" && slot.made_by == Some("network") {
+            return Err(ManageError::Claimed(name.into()));
+        }
         slot.source = source;
+        let is_known = slot.made_by.replace(source) == Some(source);
+        if let Some(incarnation) = slot.incarnation.filter(|_| !is_known) {
+            let before = stored(slot.queue.settings(), Some(source));
+            self.log.update_settings(incarnation, name, &before)?;
+        }
         self.settle_in(id, name, settings)
     }
 
@@ -256,7 +273,7 @@ impl<V: Vfs> Shard<V> {
                 self.log.commit(self.wall_ms)?;
             }
             self.log
-                .update_settings(incarnation, name, &encode_settings(&settings))?;
+                .update_settings(incarnation, name, &stored(&settings, slot.made_by))?;
         }
         slot.queue.set_settings(settings);
         if slot.queue.settings().last_value != slot.last_values.is_some() {

@@ -8,7 +8,7 @@ use waypost_core::journal::{Entry, Snapshot};
 use waypost_core::queue::{Recovering, Settings};
 use waypost_log::{Log, RecoveredQueue, Replay, Vfs};
 
-use crate::settings::decode_settings;
+use crate::settings::{decode_settings, made_by};
 use crate::slot::Slot;
 use crate::tail::Budget;
 use crate::{Counters, Options, Shard};
@@ -119,6 +119,7 @@ impl<V: Vfs> Shard<V> {
         recovering.at_least(found.next_offset);
         let is_told = self.give_up(found.incarnation, &mut recovering, &settings);
         let mut slot = Slot::new(recovering.finish(), Some(found.incarnation), "network");
+        slot.made_by = made_by(&found.settings);
         for (first, end, bytes) in self.log.extents(found.incarnation) {
             slot.tail.mark(first, end, bytes);
         }

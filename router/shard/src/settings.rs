@@ -265,6 +265,32 @@ pub fn encode_settings(settings: &Settings) -> Vec<u8> {
     to_message(settings).encode_to_vec()
 }
 
+/// What the log has beside the settings. A field of [`control::QueueSettings`] never has its number.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Maker {
+    /// Its place in [`MAKERS`], from 1; 0 is not known.
+    #[prost(uint32, tag = "1000")]
+    number: u32,
+}
+
+const MAKERS: [&str; 3] = ["config", "network", "node"];
+
+/// Settings as the log has them, with who made the queue.
+pub(crate) fn stored(settings: &Settings, made_by: Option<&str>) -> Vec<u8> {
+    let place = MAKERS.iter().position(|maker| Some(*maker) == made_by);
+    let number = place.map_or(0, |place| place as u32 + 1);
+    let mut bytes = encode_settings(settings);
+    bytes.extend(Maker { number }.encode_to_vec());
+    bytes
+}
+
+/// Who made a queue, where the log says so.
+pub(crate) fn made_by(bytes: &[u8]) -> Option<&'static str> {
+    let maker = Maker::decode(bytes).ok()?;
+    let place = (maker.number as usize).checked_sub(1)?;
+    MAKERS.get(place).copied()
+}
+
 /// Settings from bytes; empty bytes are the defaults.
 pub fn decode_settings(bytes: &[u8]) -> Result<Settings, SettingsError> {
     let message = control::QueueSettings::decode(bytes)

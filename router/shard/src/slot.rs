@@ -65,6 +65,8 @@ pub(crate) struct Slot {
     pub slow_groups: BTreeSet<String>,
     /// Who named it: `config`, `network` or `node`.
     pub source: &'static str,
+    /// Who named it first, as the log has it; unknown of queues that are older than that.
+    pub made_by: Option<&'static str>,
     pub published: u64,
     pub delivered: u64,
     pub acked: u64,
@@ -91,6 +93,7 @@ impl Slot {
             timer: None,
             slow_groups: BTreeSet::new(),
             source,
+            made_by: None,
             published: 0,
             delivered: 0,
             acked: 0,

@@ -3,7 +3,7 @@
 //! Declarations may stand after their uses, so uses are resolved when all sections were read.
 
 use super::read::{Document, Found};
-use super::{NAME_BYTES_MAX, Problem};
+use super::{DEAD_LETTER, NAME_BYTES_MAX, Problem, QueueConfig};
 
 /// What a name stands for; each kind has its own space of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ impl Kind {
 pub(super) struct Names {
     declared: Vec<(Kind, Found<String>)>,
     used: Vec<(Kind, Found<String>)>,
+    /// Queues, and where their dead letters go.
+    dead_letters: Vec<(Option<String>, Found<String>)>,
 }
 
 impl Names {
@@ -68,6 +70,29 @@ impl Names {
                 let problem = Problem::unknown(kind.as_str(), &name.value, &known);
                 doc.error(&name.place, name.at, problem);
             }
+        }
+    }
+
+    /// Notes where a queue's dead letters go.
+    pub(super) fn dead_letter(&mut self, queue: Option<&Found<String>>, to: Found<String>) {
+        let queue = queue.map(|name| name.value.clone());
+        self.dead_letters.push((queue, to.clone()));
+        self.refer(Kind::Queue, to);
+    }
+
+    /// Reports dead letters that would stay where they are, or end with the process.
+    pub(super) fn check_dead_letters(&self, doc: &Document<'_>, queues: &[QueueConfig]) {
+        for (queue, to) in &self.dead_letters {
+            let declared = queues.iter().find(|q| q.name == to.value);
+            let is_memory = declared.is_some_and(|q| !q.settings.durability.is_logged());
+            // The node's own has nowhere else to go.
+            let is_own = queue.as_ref() == Some(&to.value) && to.value != DEAD_LETTER;
+            let text = match (is_own, is_memory) {
+                (true, _) => "the dead letters of a queue go to another queue",
+                (_, true) => "dead letters go to a queue that is not \"memory\"",
+                _ => continue,
+            };
+            doc.error(&to.place, to.at, Problem::Other(text.to_owned()));
         }
     }
 

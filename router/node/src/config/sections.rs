@@ -82,6 +82,7 @@ fn document(doc: &Document<'_>, entries: &DeTable<'_>) -> Config {
     }
     root.finish();
     names.resolve(doc, DEAD_LETTER);
+    names.check_dead_letters(doc, &config.queues);
     names.warn_unused(doc, Kind::Plugin, "is in no route");
     names.warn_unused(doc, Kind::Role, "is held by no token and no certificate");
     if config.tokens.is_empty() && config.certificates.is_empty() {
@@ -247,7 +248,11 @@ fn queue(
 ) -> Option<QueueConfig> {
     let name = declared_name(&mut table, "name", Kind::Queue, names);
     let default = QueueConfig::new("", limits).settings;
-    let settings = queue_settings(&mut table, default);
+    let mut settings = queue_settings(&mut table, default);
+    if let Some(found) = table.string("dead_letter") {
+        settings.dead_letter.clone_from(&found.value);
+        names.dead_letter(name.as_ref(), found);
+    }
     if let Err(error) = waypost_shard::check_settings(&settings) {
         table.error(table.at, Problem::Other(error.to_string()));
     }
@@ -324,10 +329,7 @@ fn queue_settings(table: &mut Table<'_, '_>, default: Settings) -> Settings {
         priorities: table.number("priorities", 1, 1..=PRIORITIES_MAX.into()) as u8,
         last_value: table.boolean("last_value", false),
         deliver: table.choice("deliver", default.deliver, &deliver),
-        dead_letter: match table.string("dead_letter") {
-            Some(found) => found.value,
-            None => default.dead_letter,
-        },
+        dead_letter: default.dead_letter,
         slow: table.choice("slow", default.slow, &slow),
         slow_messages: some(table.number("slow_messages", 0, 0..=u64::MAX >> 2)),
         ..times

@@ -507,3 +507,44 @@ fn a_dev_node_lets_its_own_client_do_everything() {
     );
     assert!(config.node.listen.ip().is_loopback() && config.node.admin.ip().is_loopback());
 }
+
+#[test]
+fn dead_letters_go_to_another_queue_that_keeps_them() {
+    let text = r#"
+[[queue]]
+name = "a"
+dead_letter = "a"
+[[queue]]
+name = "b"
+dead_letter = "m"
+[[queue]]
+name = "c"
+dead_letter = "missing"
+[[queue]]
+name = "d"
+dead_letter = "a"
+[[queue]]
+name = "m"
+durability = "memory"
+"#;
+    let checked = check_str(text);
+    let expected = [
+        (4, "the dead letters of a queue go to another queue"),
+        (7, "dead letters go to a queue that is not \"memory\""),
+        (10, "missing"),
+    ];
+    assert_eq!(checked.errors.len(), expected.len());
+    for (error, (line, text)) in checked.errors.iter().zip(expected) {
+        assert_eq!(error.line, line, "{error}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+#[test]
+fn a_queue_that_acts_on_slow_groups_says_when() {
+    let checked = check_str("[[queue]]\nname = \"a\"\nslow = \"pause\"\n");
+    let errors = shown(&checked.errors);
+    assert!(errors[0].contains("slow_messages"), "{errors:?}");
+    let more = "[[queue]]\nname = \"a\"\nslow = \"pause\"\nslow_messages = 5\n";
+    assert_eq!(shown(&check_str(more).errors), [""; 0]);
+}
