@@ -91,8 +91,6 @@ struct World {
     /// The consumer of `b` and what it holds.
     drainer: Option<u64>,
     to_ack: Vec<u64>,
-    /// Nothing new, and no fault.
-    is_draining: bool,
 }
 
 /// Runs a seed.
@@ -126,7 +124,6 @@ pub fn run(seed: u64, steps: u64) -> Result<Tally, Box<Failure>> {
         held: Vec::new(),
         drainer: None,
         to_ack: Vec::new(),
-        is_draining: false,
     };
     match world.live(steps) {
         Ok(()) => Ok(world.tally),
@@ -413,7 +410,10 @@ impl World {
 
     /// Everything is settled in the end, and every input has its outputs.
     fn drain(&mut self) -> Result<(), Violation> {
-        self.is_draining = true;
+        // A read that met the end of the power may have stopped a queue: only a start helps it.
+        if is_off(&self.disk) {
+            self.restart()?;
+        }
         self.disk.clear_fault();
         for round in 0..DRAIN_ROUNDS_MAX {
             self.now_ms += 20;
