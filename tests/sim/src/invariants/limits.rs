@@ -8,10 +8,9 @@ use crate::model::QueueModel;
 
 const NAME: &str = "limits";
 
-/// What a queue shows after a publish.
+/// What a queue shows after a publish that it took.
 pub fn check(queue: &QueueModel, view: &QueueView) -> Result<(), Violation> {
     let max = queue.keeps.messages_max;
-    // A refused publish leaves what a crash may have left above the limit.
     let is_bounded = queue.keeps.at_limit == AtLimit::DropOldest;
     Violation::unless(view.messages <= max || !is_bounded, NAME, || {
         format!(

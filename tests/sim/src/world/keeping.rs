@@ -36,8 +36,9 @@ pub(crate) fn promise(name: &str) -> (Durability, DeliverWhen) {
 }
 
 impl World {
-    /// After a publish: notes what limits made go, which must be no more than they had to.
-    pub(crate) fn note_limits(&mut self, parts: &[Part]) -> Result<(), Violation> {
+    /// After a publish, taken or refused: notes what limits made go, which must be no more than they
+    /// had to. One that is refused leaves what a crash may have left above a limit.
+    pub(crate) fn note_limits(&mut self, parts: &[Part], is_taken: bool) -> Result<(), Violation> {
         self.note_dead_letters()?;
         let names: BTreeSet<&str> = parts.iter().map(|part| &*part.queue).collect();
         for name in names {
@@ -48,7 +49,9 @@ impl World {
             let Some(queue) = life.and_then(|life| self.model.queues.get_mut(&life)) else {
                 continue;
             };
-            limits::check(queue, &view)?;
+            if is_taken {
+                limits::check(queue, &view)?;
+            }
             // Rot takes acks: nobody knows what stands below the first and was done with.
             if !self.model.is_rotten {
                 limits::nothing_needless(queue, &view)?;

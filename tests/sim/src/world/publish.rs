@@ -70,7 +70,7 @@ impl World {
                 Err(error) => error,
             };
             // Room may have been made all the same.
-            self.note_limits(parts)?;
+            self.note_limits(parts, false)?;
             if self.next_offsets(parts) != before {
                 let what = format!("publish {ticket} was refused and left something: {error}");
                 return Err(Violation::new("atomic_sets", what));
@@ -146,7 +146,7 @@ impl World {
         self.trace.line(line);
         self.tally.published += messages.len() as u64;
         self.model.published(ticket, &messages)?;
-        self.note_limits(parts)?;
+        self.note_limits(parts, true)?;
         self.take_outputs()
     }
 
