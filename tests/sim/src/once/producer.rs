@@ -174,7 +174,9 @@ impl World {
     pub(super) fn transform(&mut self) -> Result<(), Violation> {
         let count = self.dice.between(1, 3).min(self.held.len() as u64) as usize;
         if let Some(consumer) = self.worker.filter(|_| count > 0) {
-            let mut offsets: Vec<u64> = self.held.drain(..count).collect();
+            // Not in their order: then only the journal knows what is acked.
+            let from = self.dice.below((self.held.len() - count) as u64 + 1) as usize;
+            let mut offsets: Vec<u64> = self.held.drain(from..from + count).collect();
             offsets.sort_unstable();
             let producer = &mut self.producers[WORKER];
             let mut messages: Vec<(Content, &'static [&'static str])> = Vec::new();
