@@ -367,21 +367,19 @@ impl<V: Vfs> Shard<V> {
             match self.chunk_at(id, "", offset) {
                 Found::Chunk(chunk) => {
                     let skip = (offset - chunk.first_offset) as usize;
-                    for body in chunk
-                        .slab
-                        .bodies()
-                        .skip(skip)
-                        .take(count as usize - found.len())
-                    {
-                        if bytes >= 1 << 20 {
+                    for body in chunk.slab.bodies().skip(skip) {
+                        if found.len() >= count as usize || bytes >= 1 << 20 {
                             break;
                         }
-                        bytes += body.len();
-                        found.push(Peeked {
-                            offset,
-                            receive_time_ms: chunk.time_ms,
-                            body,
-                        });
+                        let slot = self.slots.get(&id);
+                        if slot.is_some_and(|s| !s.queue.gone().contains(offset)) {
+                            bytes += body.len();
+                            found.push(Peeked {
+                                offset,
+                                receive_time_ms: chunk.time_ms,
+                                body,
+                            });
+                        }
                         offset += 1;
                     }
                 }
