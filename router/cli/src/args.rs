@@ -191,16 +191,29 @@ mod tests {
             ("waypost consume q", "--group"),
             (
                 "waypost consume q --group g --start middle",
-                "beginning, end or an offset",
+                "beginning, end, an offset",
             ),
             (
                 "waypost consume q --group g --nack 1",
                 "expected a duration",
             ),
             ("waypost queue add q --bytes-max lots", "expected a size"),
+            ("waypost queue seek q g", "--beginning|--end|--offset <N>"),
+            (
+                "waypost queue seek q g --end --offset 1",
+                "cannot be used with",
+            ),
+            ("waypost queue seek q g --time 5", "how long ago"),
+            (
+                "waypost queue group add q g --kind odd",
+                "shared, exclusive, key",
+            ),
+            ("waypost queue browse q --header unit", "NAME=VALUE"),
+            ("waypost queue browse q --since 42", "expected a time"),
+            ("waypost dead purge 1 --all", "cannot be used with"),
             (
                 "waypost queue add q --durability none",
-                "possible values: sync, memory",
+                "possible values: sync, interval, memory",
             ),
         ] {
             let error = parse(line).expect_err(line);

@@ -3,7 +3,7 @@
 //! This file turns a command line into one call and its result into an exit code: 0 done,
 //! 1 failed, 2 the command line or a configuration is wrong. Errors go to standard error, results
 //! to standard output. Each command has a file in `commands`; what they share is named after what
-//! it holds: `connect`, `messages`, `output`, `units`.
+//! it holds: `connect`, `messages`, `output`, `times`, `units`.
 //!
 //! Without the feature `node` the binary is a client: it links no Wasm engine, and `run`, `dev`,
 //! `demo`, `check` and `plugin verify` are absent.
@@ -22,6 +22,7 @@ mod output;
 #[cfg(feature = "node")]
 mod serve;
 mod table;
+mod times;
 mod units;
 
 use std::process::ExitCode;

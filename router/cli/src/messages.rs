@@ -88,6 +88,17 @@ fn text_of(bytes: &[u8]) -> Option<&str> {
 
 /// A record on one line for people: `about` stands first, control characters are escaped.
 pub fn to_line(record: &RecordRef<'_>, about: &str, style: Style) -> String {
+    let mut line = to_head(record, about, style);
+    for (name, value) in record.headers() {
+        line.push_str(&style.dim(&format!("  {}={}", printable(name), preview(value))));
+    }
+    line.push_str("  ");
+    line.push_str(&preview(record.payload()));
+    line
+}
+
+/// As [`to_line`], without headers and payload.
+pub fn to_head(record: &RecordRef<'_>, about: &str, style: Style) -> String {
     let mut line = String::new();
     if !about.is_empty() {
         line.push_str(&style.dim(about));
@@ -100,11 +111,6 @@ pub fn to_line(record: &RecordRef<'_>, about: &str, style: Style) -> String {
     if let Some(id) = record.message_id() {
         line.push_str(&style.dim(&format!("  id={}", preview(id))));
     }
-    for (name, value) in record.headers() {
-        line.push_str(&style.dim(&format!("  {}={}", printable(name), preview(value))));
-    }
-    line.push_str("  ");
-    line.push_str(&preview(record.payload()));
     line
 }
 
@@ -121,6 +127,18 @@ pub fn preview(bytes: &[u8]) -> String {
             let more = if bytes.len() > 16 { "…" } else { "" };
             format!("<{} bytes: {hex}{more}>", bytes.len())
         }
+    }
+}
+
+/// A whole payload for people: its lines are kept, other control characters escaped.
+pub fn whole(bytes: &[u8]) -> String {
+    match text_of(bytes) {
+        Some(text) => text
+            .split('\n')
+            .map(printable)
+            .collect::<Vec<_>>()
+            .join("\n"),
+        None => format!("<{} bytes that are no text: see --json>", bytes.len()),
     }
 }
 

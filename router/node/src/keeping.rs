@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use waypost_core::queue::Settings;
 use waypost_log::RealVfs;
-use waypost_shard::{Browsed, ManageError, Now, Part, Selection, Shard, from_message};
+use waypost_shard::{Browsed, ManageError, Now, Part, Selection, Shard};
 use waypost_wire::control::{
     self, Browse, Done, ManagedResponse, Peeked, PeekedMessage, QueueAdd, Redrive, Remove, Replay,
 };
@@ -17,6 +16,7 @@ use waypost_wire::{Code, RecordRef, record};
 
 use crate::config;
 use crate::connection::Conn;
+use crate::manage;
 use crate::shard_thread::Command;
 use crate::stream_io::StreamError;
 
@@ -62,11 +62,8 @@ fn may_consume(conn: &Conn, queue: &str) -> Result<(), StreamError> {
 
 /// Gives a queue that the network made other settings.
 pub(crate) async fn set(conn: &Arc<Conn>, set: QueueAdd) -> Result<ManagedResponse, StreamError> {
-    let node = &conn.node;
-    node.check_not_configured(&set.queue)?;
-    let settings: Settings =
-        from_message(&set.settings.unwrap_or_default(), node.limits.queue_bytes)
-            .map_err(|error| invalid(format!("queue '{}': {error}", set.queue)))?;
+    conn.node.check_not_configured(&set.queue)?;
+    let settings = manage::checked_settings(conn, &set.queue, set.settings)?;
     on_shard(conn, move |shard, _| shard.set_queue(&set.queue, settings)).await?;
     Ok(ManagedResponse::Done(Done::default()))
 }

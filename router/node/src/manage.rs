@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use quinn::SendStream;
+use waypost_core::queue::Settings;
 use waypost_shard::{
     GroupView, ManageError, QueueView, from_message, group_kind, group_options, to_message,
 };
 use waypost_wire::control::{
     self, BackedUp, Done, Explain, ExplainStep, Explained, GroupAdd, GroupState, Manage,
     ManageRequest, Managed, ManagedResponse, NodeState, Peeked, PeekedMessage, PluginListed,
-    PluginState, QueueAdd, QueueListed, QueuePeek, QueueState,
+    PluginState, QueueAdd, QueueListed, QueuePeek, QueueSettings, QueueState,
 };
 use waypost_wire::{Code, FrameType, RecordRef, record};
 
@@ -241,23 +242,7 @@ async fn queue_add(conn: &Arc<Conn>, add: QueueAdd) -> Result<ManagedResponse, S
         return Err(invalid(text));
     }
     node.check_not_configured(&add.queue)?;
-    let settings = from_message(&add.settings.unwrap_or_default(), node.limits.queue_bytes)
-        .map_err(|error| invalid(format!("queue '{}': {error}", add.queue)))?;
-    if settings.from.len() > FILTERS_MAX {
-        let text = format!(
-            "queue '{}': {} filters, limit {FILTERS_MAX}",
-            add.queue,
-            settings.from.len()
-        );
-        return Err(invalid(text));
-    }
-    if node.routing.load().table.routes().len() + settings.from.len() > ROUTES_MAX {
-        let text = format!(
-            "queue '{}': more than {ROUTES_MAX} routes in all",
-            add.queue
-        );
-        return Err(StreamError::Refused(Code::Busy, text));
-    }
+    let settings = checked_settings(conn, &add.queue, add.settings)?;
     ask(conn, |reply| Command::QueueAdd {
         name: add.queue,
         settings,
@@ -266,6 +251,28 @@ async fn queue_add(conn: &Arc<Conn>, add: QueueAdd) -> Result<ManagedResponse, S
     .await?;
     refresh_routes(conn).await?;
     Ok(ManagedResponse::Done(Done::default()))
+}
+
+/// A queue's settings from a request.
+pub(crate) fn checked_settings(
+    conn: &Conn,
+    queue: &str,
+    settings: Option<QueueSettings>,
+) -> Result<Settings, StreamError> {
+    let node = &conn.node;
+    let invalid = |text: String| StreamError::Refused(Code::Invalid, text);
+    let settings = from_message(&settings.unwrap_or_default(), node.limits.queue_bytes)
+        .map_err(|error| invalid(format!("queue '{queue}': {error}")))?;
+    let filters = settings.from.len();
+    if filters > FILTERS_MAX {
+        let text = format!("queue '{queue}': {filters} filters, limit {FILTERS_MAX}");
+        return Err(invalid(text));
+    }
+    if node.routing.load().table.routes().len() + filters > ROUTES_MAX {
+        let text = format!("queue '{queue}': more than {ROUTES_MAX} routes in all");
+        return Err(StreamError::Refused(Code::Busy, text));
+    }
+    Ok(settings)
 }
 
 /// Queues may bring routes of their own.

@@ -241,6 +241,10 @@ pub struct QueueStat {
 pub struct GroupStat {
     /// Its name.
     pub name: String,
+    /// `shared`, `exclusive` or `key`.
+    pub kind: String,
+    /// The topics that it takes; none: all.
+    pub filters: Vec<String>,
     /// Consumers connected now.
     pub consumers: u64,
     /// Messages not acked yet, those in flight included.

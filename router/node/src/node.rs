@@ -13,13 +13,13 @@ use waypost_core::limits::Limits;
 use waypost_core::queue::Settings;
 use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions};
 use waypost_log::{DataDir, Log, OpenError, RealVfs};
-use waypost_shard::{ManageError, Shard};
+use waypost_shard::{ManageError, Now, Shard};
 use waypost_wire::Code;
 
 use crate::admin;
 use crate::alarms::{AlarmKind, Alarms};
 use crate::clock::{Clock, wall_ms};
-use crate::config::Config;
+use crate::config::{Config, QueueConfig};
 use crate::connection::{self, Admission, Conn};
 use crate::disk::{self, Disk};
 use crate::error::StartError;
@@ -327,6 +327,7 @@ impl Starting {
         for queue in &self.config.queues {
             let settings = queue.settings.clone();
             self.ensure(&mut shard, &queue.name, settings, "config")?;
+            self.ensure_groups(&mut shard, queue)?;
         }
         let dead_letter = waypost_core::DEAD_LETTER;
         if !self
@@ -358,6 +359,40 @@ impl Starting {
                 queue: name.to_owned(),
                 error,
             })
+    }
+
+    /// Makes the groups that the configuration names. One that was made otherwise stays as it is:
+    /// what it has acked is worth more, and only a node that runs can remove it.
+    fn ensure_groups(
+        &self,
+        shard: &mut Shard<RealVfs>,
+        queue: &QueueConfig,
+    ) -> Result<(), StartError> {
+        let now = Now {
+            mono_ms: self.clock.mono_ms(),
+            wall_ms: wall_ms(),
+        };
+        for group in &queue.groups {
+            let options = group.options.clone();
+            match shard.add_group(now, &queue.name, &group.name, group.start, options) {
+                Ok(()) => {}
+                Err(error @ ManageError::OtherGroup { .. }) => {
+                    let subject = format!("{}/{}", queue.name, group.name);
+                    let text = format!(
+                        "{error} than the configuration says: remove the group, and start again"
+                    );
+                    self.alarms
+                        .raise(AlarmKind::NameConflict, &subject, text, now.wall_ms);
+                }
+                Err(error) => {
+                    return Err(StartError::Queue {
+                        queue: queue.name.clone(),
+                        error,
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn engine(&self) -> Result<Option<Engine>, StartError> {

@@ -125,6 +125,11 @@ fn queue(view: QueueView) -> QueueStat {
     };
     let groups = view.groups.into_iter().map(|group| GroupStat {
         name: group.name,
+        kind: group.options.kind.as_str().to_owned(),
+        filters: {
+            let filters = group.options.filters.iter();
+            filters.map(|f| f.as_str().to_owned()).collect()
+        },
         consumers: u64::from(group.consumers),
         lag_messages: group.pending,
         in_flight_messages: group.in_flight,

@@ -17,7 +17,7 @@ const REASON_BYTES_MAX: usize = 1024;
 /// The longest delay of a nack: a week. What waits pins the queue's space.
 const DELAY_MS_MAX: u64 = 7 * 86_400_000;
 /// Groups of one queue. Each is kept, pins messages, and is part of every snapshot.
-pub(crate) const GROUPS_MAX: usize = 1024;
+pub const GROUPS_MAX: usize = 1024;
 
 /// Where a group begins that is made by its first consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! Removing closes them.
 
 use waypost_core::group::ConsumerId;
-use waypost_core::journal::GroupOptions;
+use waypost_core::journal::{GroupKind, GroupOptions};
 use waypost_log::Vfs;
 use waypost_wire::Code;
 
@@ -27,6 +27,9 @@ impl<V: Vfs> Shard<V> {
         let Some(slot) = self.slots.get_mut(&id) else {
             return Ok(());
         };
+        if options.kind == GroupKind::Key && slot.queue.settings().priorities > 1 {
+            return Err(ManageError::KeyPriorities(queue.into()));
+        }
         let groups = slot.queue.groups();
         match groups.get(group) {
             Some(there) if there.options != options => {

@@ -50,14 +50,14 @@ use waypost_wire::Code;
 use waypost_wire::data::{Deliver, Exception, Level};
 
 pub use browse::{Browsed, Selection};
-pub use consumers::{Attach, Start};
+pub use consumers::{Attach, GROUPS_MAX, Start};
 pub use manage::{GroupView, ManageError, Peeked, QueueView};
 pub use open::{Opened, Recovered};
 pub use publish::{Batch, OpenedProducer, Part, PublishError, Stamp};
 pub use redrive::Redriven;
 pub use settings::{
-    SettingsError, check as check_settings, decode_settings, encode_settings, from_message,
-    group_kind, group_options, to_message,
+    GROUP_FILTERS_MAX, SettingsError, check as check_settings, decode_settings, encode_settings,
+    from_message, group_kind, group_options, to_message,
 };
 
 use consumers::Consumer;

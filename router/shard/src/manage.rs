@@ -234,6 +234,13 @@ impl<V: Vfs> Shard<V> {
     pub fn set_queue(&mut self, name: &str, settings: Settings) -> Result<(), ManageError> {
         let id = self.known(name)?;
         self.check_dead_letter(name, &settings)?;
+        let slot = self.slots.get(&id);
+        let mut groups = slot
+            .into_iter()
+            .flat_map(|slot| slot.queue.groups().values());
+        if settings.priorities > 1 && groups.any(|g| g.options.kind == GroupKind::Key) {
+            return Err(ManageError::KeyPriorities(name.into()));
+        }
         self.settle_in(id, name, settings)
     }
 

@@ -151,7 +151,7 @@ fn check_together(settings: &Settings) -> Result<(), SettingsError> {
 }
 
 /// Filters of one group: each is tried on each message.
-const GROUP_FILTERS_MAX: usize = 64;
+pub const GROUP_FILTERS_MAX: usize = 64;
 
 /// A group's options from a request.
 pub fn group_options(kind: i32, topics: &[String]) -> Result<GroupOptions, SettingsError> {

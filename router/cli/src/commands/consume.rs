@@ -1,14 +1,15 @@
 //! `waypost consume`: messages from a queue's group, each with a word said of it.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::json;
-use waypost_client::{Batch, Client, Consumer, ConsumerOptions, Delivery, Range, Start};
+use waypost_client::{Batch, Client, Code, Consumer, ConsumerOptions, Delivery, Filter, Range};
 
+use super::queue_group::GroupArgs;
 use crate::connect::ConnectArgs;
 use crate::messages;
 use crate::output::{Output, note};
+use crate::times::{Place, millis};
 use crate::units::{counted, parse_duration};
 
 /// Take messages from a queue, show them, and ack them
@@ -20,11 +21,14 @@ Examples:
   waypost consume orders --group packers --idle 2s          until nothing came for 2 s
   waypost consume orders --group look --no-ack --count 1    look; it will come again
   waypost consume orders --group new --start end            only what comes from now on
+  waypost consume orders --group late --start 2h            what came in the last two hours, and on
+  waypost consume orders --group audit --kind exclusive --filter 'orders/eu/#'
   waypost consume orders --group packers --nack 30s         again in 30 s
   waypost consume orders --group packers --reject 'too old' --count 1    to the dead letters
 
 Consumers of one group share its messages; each group gets all of them. A group is made when
-its first consumer comes.")]
+its first consumer comes, with the kind, the filters and the start that this one says; later they
+need not be said.")]
 pub struct ConsumeArgs {
     /// The queue
     queue: String,
@@ -37,9 +41,11 @@ pub struct ConsumeArgs {
     /// End when nothing came for so long
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     idle: Option<Duration>,
-    /// Where a new group begins: beginning, end or an offset
+    /// Where a new group begins: beginning, end, an offset, a time, or how long ago
     #[arg(long, value_name = "WHERE", default_value = "beginning")]
-    start: From,
+    start: Place,
+    #[command(flatten)]
+    group_options: GroupArgs,
     /// Do not ack: the messages go back to the group when this ends
     #[arg(long, group = "word")]
     no_ack: bool,
@@ -57,22 +63,6 @@ pub struct ConsumeArgs {
     raw: bool,
     #[command(flatten)]
     connect: ConnectArgs,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct From(Start, u64);
-
-impl FromStr for From {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<From, String> {
-        match (text, text.parse()) {
-            ("beginning", _) => Ok(From(Start::Beginning, 0)),
-            ("end", _) => Ok(From(Start::End, 0)),
-            (_, Ok(offset)) => Ok(From(Start::Offset, offset)),
-            _ => Err("expected beginning, end or an offset such as 42".into()),
-        }
-    }
 }
 
 /// What is said of each message that was shown.
@@ -97,10 +87,13 @@ impl ConsumeArgs {
     fn options(&self) -> ConsumerOptions {
         let mut options = ConsumerOptions::new(&self.queue, &self.group);
         options.name = "waypost consume".into();
-        options.start = self.start.0;
-        options.start_offset = self.start.1;
+        options.start = self.start.start;
+        options.start_offset = self.start.offset;
+        options.start_time_ms = self.start.time_ms;
+        options.kind = self.group_options.kind();
+        options.filters = filters(self.group_options.filters());
         if let Some(deadline) = self.ack_deadline {
-            options.ack_deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX >> 2);
+            options.ack_deadline_ms = millis(deadline);
         }
         if let Some(count) = self.count {
             // No more than is shown, so that other consumers get the rest at once.
@@ -119,7 +112,7 @@ pub fn run(args: ConsumeArgs, output: Output) -> anyhow::Result<()> {
 }
 
 async fn consume(client: &Client, args: &ConsumeArgs, output: Output) -> anyhow::Result<()> {
-    let mut consumer = client.consumer(args.options()).await?;
+    let mut consumer = open(client, args).await?;
     let mut taker = Taker {
         word: args.word(),
         queue: args.queue.clone(),
@@ -144,6 +137,32 @@ async fn consume(client: &Client, args: &ConsumeArgs, output: Output) -> anyhow:
         ));
     }
     Ok(())
+}
+
+/// Opens a consumer. Where the group is there and was made otherwise, and nothing was said of how
+/// it is to be, it is taken as it is.
+async fn open(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Consumer> {
+    let mut options = args.options();
+    let refused = match client.consumer(options.clone()).await {
+        Err(error) if error.code() == Some(Code::Exists) && args.group_options.is_empty() => error,
+        opened => return Ok(opened?),
+    };
+    // Without the right to look at the queue, what the node said first tells more.
+    let Ok(state) = client.queue_info(&args.queue).await else {
+        return Err(refused.into());
+    };
+    let Some(group) = state.groups.into_iter().find(|g| g.name == args.group) else {
+        return Err(refused.into());
+    };
+    options.kind = group.kind();
+    options.filters = filters(&group.filters);
+    Ok(client.consumer(options).await?)
+}
+
+fn filters(texts: &[String]) -> Vec<Filter> {
+    // They were checked when they were said, here or to the node.
+    let filters = texts.iter().map(|text| Filter::new(text.as_str()));
+    filters.filter_map(Result::ok).collect()
 }
 
 impl Word {

@@ -6,8 +6,11 @@ use serde_json::json;
 use waypost_client::wire::control::{Done, PeekedMessage, Select};
 use waypost_client::{Client, RecordRef};
 
+use super::look::{self, Part};
+use super::queue_keep::parse_header;
+use super::queue_settings::parse_filter;
 use crate::connect::ConnectArgs;
-use crate::failure::{FAILED, Shown};
+use crate::failure::{FAILED, Shown, usage};
 use crate::messages;
 use crate::output::{Output, note};
 use crate::units::counted;
@@ -43,20 +46,34 @@ pub struct DeadArgs {
 #[derive(Debug, clap::Args)]
 struct Which {
     /// One, by its offset
-    #[arg(value_name = "OFFSET", required_unless_present_any = ["all", "from_queue", "filter"])]
+    #[arg(value_name = "OFFSET", conflicts_with_all = ["all", "from_queue", "filter"])]
     offset: Option<u64>,
     /// All of them
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["from_queue", "filter"])]
     all: bool,
     /// Those that came from this queue
     #[arg(long, value_name = "QUEUE")]
     from_queue: Option<String>,
     /// Those whose topic matches; may be given several times
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = "FILTER", value_parser = parse_filter)]
     filter: Vec<String>,
 }
 
 impl Which {
+    /// That all are meant must be said.
+    fn check(&self) -> anyhow::Result<()> {
+        let says_which = self.offset.is_some()
+            || self.all
+            || self.from_queue.is_some()
+            || !self.filter.is_empty();
+        match says_which {
+            true => Ok(()),
+            false => Err(usage(
+                "which dead letters? Say an offset, --from-queue, --filter, or --all",
+            )),
+        }
+    }
+
     fn select(self) -> Select {
         Select {
             from_offset: self.offset.unwrap_or(0),
@@ -71,20 +88,27 @@ impl Which {
 #[derive(Debug, Subcommand)]
 enum DeadCommand {
     /// List them: offset, reason, where they come from
+    #[command(after_help = "Example: waypost dead ls --from-queue orders")]
     Ls {
         /// Those that came from this queue
         #[arg(long, value_name = "QUEUE")]
         from_queue: Option<String>,
         /// Those whose topic matches; may be given several times
-        #[arg(long, value_name = "FILTER")]
+        #[arg(long, value_name = "FILTER", value_parser = parse_filter)]
         filter: Vec<String>,
     },
     /// Show one with its headers and payload
+    #[command(after_help = "Example: waypost dead show 17")]
     Show {
         /// Its offset
         offset: u64,
     },
     /// Put them back into the queues that they came from
+    #[command(after_help = "\
+Examples:
+  waypost dead retry 17
+  waypost dead retry --from-queue orders --filter 'orders/eu/#'
+  waypost dead retry --all --to orders-slow")]
     Retry {
         #[command(flatten)]
         which: Which,
@@ -93,6 +117,10 @@ enum DeadCommand {
         to: Option<String>,
     },
     /// Put one back with another payload, or other headers
+    #[command(after_help = "\
+Examples:
+  waypost dead edit 17 --payload '{\"amount\": 12}'
+  waypost dead edit 17 --payload-file fixed.json --header unit=mm")]
     Edit {
         /// Its offset
         offset: u64,
@@ -103,13 +131,18 @@ enum DeadCommand {
         #[arg(long, value_name = "FILE")]
         payload_file: Option<std::path::PathBuf>,
         /// A header to set; an empty value removes it
-        #[arg(long, value_name = "NAME=VALUE")]
-        header: Vec<String>,
+        #[arg(long, value_name = "NAME=VALUE", value_parser = parse_header)]
+        header: Vec<(String, String)>,
         /// Into this queue instead
         #[arg(long, value_name = "QUEUE")]
         to: Option<String>,
     },
     /// Remove them for good
+    #[command(after_help = "\
+Examples:
+  waypost dead purge 17
+  waypost dead purge --from-queue orders
+  waypost dead purge --all")]
     Purge {
         #[command(flatten)]
         which: Which,
@@ -118,6 +151,9 @@ enum DeadCommand {
 
 /// Runs the command.
 pub fn run(args: DeadArgs, output: Output) -> anyhow::Result<()> {
+    if let DeadCommand::Retry { which, .. } | DeadCommand::Purge { which } = &args.command {
+        which.check()?;
+    }
     super::block_on(async {
         let client = args.connect.connect_once().await?;
         super::with(client, async |client| {
@@ -144,13 +180,16 @@ async fn manage(
         }
         DeadCommand::Show { offset } => {
             let message = one(client, queue, offset).await?;
-            show(queue, &message, output)
+            look::show(queue, &message, Part::All, output)
         }
         DeadCommand::Retry { which, to } => {
+            let offset = which.offset;
             let moved = each(which.select(), async |select| {
                 client.redrive(queue, select, to.as_deref(), None).await
             });
-            told(&moved.await?, "put back", output)
+            let moved = moved.await?;
+            found(queue, offset, &moved)?;
+            told(&moved, "put back", output)
         }
         DeadCommand::Edit {
             offset,
@@ -171,12 +210,10 @@ async fn manage(
             } else if let Some(payload) = payload {
                 message.payload = payload.into();
             }
-            for text in header {
-                let (name, value) = text.split_once('=').unwrap_or((&text, ""));
-                message.headers.retain(|(other, _)| other != name);
+            for (name, value) in header {
+                message.headers.retain(|(other, _)| *other != name);
                 if !value.is_empty() {
-                    let value = value.to_owned().into_bytes();
-                    message.headers.push((name.to_owned(), value.into()));
+                    message.headers.push((name, value.into_bytes().into()));
                 }
             }
             let origin = record.header("waypost-dead-queue").unwrap_or_default();
@@ -191,10 +228,13 @@ async fn manage(
             told(&moved.await?, "put back", output)
         }
         DeadCommand::Purge { which } => {
+            let offset = which.offset;
             let removed = each(which.select(), async |select| {
                 client.remove_messages(queue, select).await
             });
-            told(&removed.await?, "removed", output)
+            let removed = removed.await?;
+            found(queue, offset, &removed)?;
+            told(&removed, "removed", output)
         }
     }
 }
@@ -216,6 +256,16 @@ async fn each(
             return Ok(sum);
         }
         select.from_offset = done.next_offset;
+    }
+}
+
+/// Whoever names one must hear that it is not there.
+fn found(queue: &str, offset: Option<u64>, done: &Done) -> anyhow::Result<()> {
+    match offset {
+        Some(offset) if done.count == 0 && done.why.is_empty() => {
+            anyhow::bail!("queue {queue} has no message at offset {offset}")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -272,7 +322,7 @@ async fn list(
 
 fn line(queue: &str, message: &PeekedMessage, output: Output) -> anyhow::Result<()> {
     if output.is_json() {
-        return show(queue, message, output);
+        return look::show(queue, message, Part::All, output);
     }
     let record = RecordRef::parse(&message.record)?;
     let header = |name: &str| {
@@ -287,26 +337,4 @@ fn line(queue: &str, message: &PeekedMessage, output: Output) -> anyhow::Result<
         header("waypost-dead-offset"),
         header("waypost-dead-reason"),
     ))
-}
-
-fn show(queue: &str, message: &PeekedMessage, output: Output) -> anyhow::Result<()> {
-    let record = RecordRef::parse(&message.record)?;
-    if output.is_json() {
-        let about = [
-            ("queue", json!(queue)),
-            ("offset", json!(message.offset)),
-            ("receive_time_ms", json!(message.receive_time_ms)),
-        ];
-        return output.json(&messages::to_json(&record, &about));
-    }
-    let age = messages::age(message.receive_time_ms);
-    let about = format!("{:>6}  {age}", message.offset);
-    output.line(messages::to_line(&record, &about, output.style()))?;
-    for (name, value) in record.headers() {
-        output.line(format!(
-            "        {name}: {}",
-            String::from_utf8_lossy(value)
-        ))?;
-    }
-    output.line(String::from_utf8_lossy(record.payload()))
 }

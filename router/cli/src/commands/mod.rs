@@ -9,14 +9,17 @@ pub mod dead;
 pub mod dev;
 #[cfg(feature = "node")]
 pub mod log;
+mod look;
 pub mod node;
 pub mod plugin;
 #[cfg(feature = "node")]
 mod plugin_verify;
 pub mod publish;
 pub mod queue;
+mod queue_group;
 mod queue_keep;
-mod queue_time;
+mod queue_settings;
+mod queue_show;
 #[cfg(feature = "node")]
 pub mod restore;
 #[cfg(feature = "node")]

@@ -15,12 +15,12 @@ use waypost_client::{
     PublisherOptions, Ticket,
 };
 
-use crate::commands::queue_time::millis;
 use crate::connect::ConnectArgs;
 use crate::failure::{FAILED, Shown, usage};
 use crate::messages;
 use crate::output::{Output, note};
 use crate::table::Table;
+use crate::times::millis;
 use crate::units::{count, parse_duration};
 
 /// Exceptions that are shown one by one to people.

@@ -1,14 +1,15 @@
-//! `waypost queue browse`, `rm-messages`, `replay` and `set`: what a queue holds, and keeps.
+//! `waypost queue browse`, `rm-messages` and `replay`: selected messages of a queue.
 
-use anyhow::Context;
-use clap::ValueEnum;
 use serde_json::json;
-use waypost_client::wire::control::{AtLimit, HeaderIs, Retain, Select};
-use waypost_client::{Client, RecordRef};
+use waypost_client::Client;
+use waypost_client::wire::control::{HeaderIs, Select};
 
-use crate::messages;
+use super::look::{self, Part};
+use super::queue_settings::parse_filter;
+use crate::failure::usage;
 use crate::output::{Output, note};
-use crate::units::{counted, parse_size};
+use crate::times::parse_time;
+use crate::units::counted;
 
 /// Messages of one look.
 const LOOK: u32 = 200;
@@ -27,47 +28,58 @@ pub struct SelectArgs {
         hide_default_value = true
     )]
     to: u64,
-    /// Received at this time or later, in ms since 1970
-    #[arg(
-        long,
-        value_name = "MS",
-        default_value_t = 0,
-        hide_default_value = true
-    )]
-    since: u64,
-    /// Received before this time, in ms since 1970
-    #[arg(
-        long,
-        value_name = "MS",
-        default_value_t = 0,
-        hide_default_value = true
-    )]
-    until: u64,
+    /// Received at this time or later: 2026-05-01T06:00:00Z, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<u64>,
+    /// Received before this time, or longer ago
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<u64>,
     /// Topics that match; may be given several times
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = "FILTER", value_parser = parse_filter)]
     filter: Vec<String>,
     /// Those with this key
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     key: Option<String>,
     /// Those with this header; may be given several times
-    #[arg(long, value_name = "NAME=VALUE")]
-    header: Vec<String>,
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_header)]
+    header: Vec<(String, String)>,
+}
+
+/// A header: a name and a value, which may be empty.
+pub fn parse_header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
 }
 
 impl SelectArgs {
+    /// Whether that is every message.
+    fn is_empty(&self) -> bool {
+        let SelectArgs {
+            from,
+            to,
+            since,
+            until,
+            filter,
+            key,
+            header,
+        } = self;
+        *from == 0
+            && *to == 0
+            && [since, until].iter().all(|time| time.is_none())
+            && filter.is_empty()
+            && key.is_none()
+            && header.is_empty()
+    }
+
     fn select(self) -> Select {
-        let header = |text: String| {
-            let (name, value) = text.split_once('=').unwrap_or((&text, ""));
-            HeaderIs {
-                name: name.to_owned(),
-                value: value.to_owned(),
-            }
-        };
+        let header = |(name, value)| HeaderIs { name, value };
         Select {
             from_offset: self.from,
             to_offset: self.to,
-            from_time_ms: self.since,
-            to_time_ms: self.until,
+            from_time_ms: self.since.unwrap_or(0),
+            to_time_ms: self.until.unwrap_or(0),
             filters: self.filter,
             key: self.key.map(String::into_bytes).unwrap_or_default().into(),
             headers: self.header.into_iter().map(header).collect(),
@@ -78,7 +90,11 @@ impl SelectArgs {
 
 /// Look at selected messages without taking them
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: waypost queue browse orders --filter 'orders/eu/#' --count 20")]
+#[command(after_help = "\
+Examples:
+  waypost queue browse orders --filter 'orders/eu/#' --count 20
+  waypost queue browse orders --since 2h --until 1h --key 4711 --payload
+  waypost queue browse dead-letter --header waypost-dead-queue=orders --json")]
 pub struct BrowseArgs {
     /// The queue
     name: String,
@@ -87,21 +103,48 @@ pub struct BrowseArgs {
     /// How many messages at most
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     count: u64,
+    /// Show whole payloads, each below its message
+    #[arg(long)]
+    payload: bool,
 }
 
 /// Remove selected messages, whoever may still want them
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: waypost queue rm-messages orders --key 4711")]
+#[command(after_help = "\
+Examples:
+  waypost queue rm-messages orders --key 4711
+  waypost queue rm-messages orders --from 1000 --to 1001
+  waypost queue rm-messages readings --until 1d
+  waypost queue rm-messages readings --all")]
 pub struct RemoveArgs {
     /// The queue
     name: String,
     #[command(flatten)]
     select: SelectArgs,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+}
+
+impl RemoveArgs {
+    /// That all are to go must be said, and only where it is meant.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match (self.all, self.select.is_empty()) {
+            (false, true) => Err(usage(
+                "which messages? Select some (--key, --filter, --from, …), or say --all",
+            )),
+            (true, false) => Err(usage("--all and a selection exclude each other")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Copy selected messages into another queue, or the same one
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: waypost queue replay history --from 1000 --to 2000 --into orders")]
+#[command(after_help = "\
+Examples:
+  waypost queue replay history --from 1000 --to 2000 --into orders
+  waypost queue replay history --since 2026-05-01T06:00:00Z --filter 'orders/eu/#' --into orders")]
 pub struct ReplayArgs {
     /// The queue
     name: String,
@@ -112,99 +155,32 @@ pub struct ReplayArgs {
     into: String,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum RetainArg {
-    UntilAcked,
-    Log,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum AtLimitArg {
-    Refuse,
-    DropOldest,
-    DeadLetter,
-}
-
-/// Change what a queue keeps; one that the configuration file names is changed there
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example: waypost queue set readings --messages-max 10000 --at-limit drop-oldest"
-)]
-pub struct SetArgs {
-    /// The queue
-    name: String,
-    /// Bytes in it at most
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    bytes_max: Option<u64>,
-    /// Messages in it at most; 0: no limit
-    #[arg(long, value_name = "N")]
-    messages_max: Option<u64>,
-    /// What happens at these limits
-    #[arg(long, value_enum)]
-    at_limit: Option<AtLimitArg>,
-    /// How long messages are kept
-    #[arg(long, value_enum)]
-    retain: Option<RetainArg>,
-    /// The queue that its dead letters go to
-    #[arg(long, value_name = "QUEUE")]
-    dead_letter: Option<String>,
-}
-
-pub async fn set(client: &Client, args: SetArgs, output: Output) -> anyhow::Result<()> {
-    let state = client.queue_info(&args.name).await?;
-    let mut settings = state.settings.unwrap_or_default();
-    settings.bytes_max = args.bytes_max.unwrap_or(settings.bytes_max);
-    settings.messages_max = args.messages_max.unwrap_or(settings.messages_max);
-    if let Some(at_limit) = args.at_limit {
-        settings.at_limit = match at_limit {
-            AtLimitArg::Refuse => AtLimit::Refuse,
-            AtLimitArg::DropOldest => AtLimit::DropOldest,
-            AtLimitArg::DeadLetter => AtLimit::DeadLetter,
-        } as i32;
-    }
-    if let Some(retain) = args.retain {
-        settings.retain = match retain {
-            RetainArg::UntilAcked => Retain::UntilAcked,
-            RetainArg::Log => Retain::Log,
-        } as i32;
-    }
-    settings.dead_letter = args.dead_letter.unwrap_or(settings.dead_letter);
-    client.queue_set(&args.name, settings).await?;
-    match output.is_json() {
-        true => output.json(&json!({"queue": args.name, "set": true})),
-        false => output.line(format!("queue {} is set", args.name)),
-    }
-}
-
+/// Runs `queue browse`.
 pub async fn browse(client: &Client, args: BrowseArgs, output: Output) -> anyhow::Result<()> {
+    let part = if args.payload {
+        Part::Payload
+    } else {
+        Part::Line
+    };
     let (queue, mut select, mut left) = (args.name, args.select.select(), args.count);
     loop {
         let count = left.min(u64::from(LOOK)) as u32;
         let found = client.browse(&queue, select.clone(), count).await?;
         for message in &found.messages {
-            let record = RecordRef::parse(&message.record)
-                .with_context(|| format!("queue {queue}, offset {}", message.offset))?;
-            if output.is_json() {
-                let about = [
-                    ("queue", json!(queue)),
-                    ("offset", json!(message.offset)),
-                    ("receive_time_ms", json!(message.receive_time_ms)),
-                ];
-                output.json(&messages::to_json(&record, &about))?;
-            } else {
-                let age = messages::age(message.receive_time_ms);
-                let about = format!("{:>6}  {age}", message.offset);
-                output.line(messages::to_line(&record, &about, output.style()))?;
-            }
+            look::show(&queue, message, part, output)?;
         }
         left = left.saturating_sub(found.messages.len() as u64);
         if left == 0 || found.next_offset <= select.from_offset {
+            if left == args.count && !output.is_json() {
+                note("no such message");
+            }
             return Ok(());
         }
         select.from_offset = found.next_offset;
     }
 }
 
+/// Runs `queue rm-messages`.
 pub async fn remove(client: &Client, args: RemoveArgs, output: Output) -> anyhow::Result<()> {
     let (mut select, mut count) = (args.select.select(), 0);
     loop {
@@ -217,6 +193,7 @@ pub async fn remove(client: &Client, args: RemoveArgs, output: Output) -> anyhow
     }
 }
 
+/// Runs `queue replay`.
 pub async fn replay(client: &Client, args: ReplayArgs, output: Output) -> anyhow::Result<()> {
     let (mut select, mut count) = (args.select.select(), 0);
     if select.to_offset == 0 {

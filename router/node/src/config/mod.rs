@@ -11,6 +11,7 @@
 mod error;
 mod files;
 pub(crate) mod names;
+mod queues;
 mod read;
 mod sections;
 #[cfg(test)]
@@ -22,7 +23,9 @@ pub use error::{ConfigError, ConfigErrors, Problem};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use waypost_core::journal::GroupOptions;
 use waypost_core::queue::Settings;
+use waypost_shard::Start;
 use waypost_wire::Filter;
 
 /// The queue for what could not be processed. It exists whether the file names it or not.
@@ -149,8 +152,21 @@ pub struct LogConfig {
 pub struct QueueConfig {
     /// The queue's name.
     pub name: String,
-    /// Everything else.
+    /// What it is told.
     pub settings: Settings,
+    /// `[[queue.group]]`: made at the start where they are not there.
+    pub groups: Vec<GroupConfig>,
+}
+
+/// `[[queue.group]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// The group's name, one of its queue.
+    pub name: String,
+    /// How it shares messages out, and which it takes.
+    pub options: GroupOptions,
+    /// Where it begins.
+    pub start: Start,
 }
 
 impl QueueConfig {
@@ -162,6 +178,7 @@ impl QueueConfig {
                 bytes_max: limits.queue_bytes,
                 ..Settings::default()
             },
+            groups: Vec::new(),
         }
     }
 }

@@ -9,6 +9,8 @@ use super::{DEAD_LETTER, NAME_BYTES_MAX, Problem, QueueConfig};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Queue,
+    /// Of one queue.
+    Group,
     Plugin,
     Route,
     Role,
@@ -20,6 +22,7 @@ impl Kind {
     fn as_str(self) -> &'static str {
         match self {
             Kind::Queue => "queue",
+            Kind::Group => "group",
             Kind::Plugin => "plugin",
             Kind::Route => "route",
             Kind::Role => "role",

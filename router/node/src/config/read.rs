@@ -364,7 +364,8 @@ impl<'d, 'a> Table<'d, 'a> {
         }
     }
 
-    /// The tables `[[key]]`, each called by the value of its `name_key` or by its number.
+    /// The tables `[[key]]`, each called by the value of its `name_key` or by its number; those
+    /// below another table, `[[queue.group]]`, by that one's name as well.
     pub(super) fn tables(
         &mut self,
         key: &'static str,
@@ -373,19 +374,24 @@ impl<'d, 'a> Table<'d, 'a> {
         let Some(value) = self.get(key) else {
             return Vec::new();
         };
+        let called = match self.place.as_str() {
+            "" => format!("[[{key}]]"),
+            place => format!("{place} {key}"),
+        };
         let DeValue::Array(items) = value.get_ref() else {
-            self.wrong_type(key, value, &format!("tables [[{key}]]"));
+            let place = self.place_of(key);
+            self.wrong_type(&place, value, &format!("tables {called}"));
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let DeValue::Table(entries) = item.get_ref() else {
-                self.wrong_type(key, item, &format!("a table [[{key}]]"));
+                self.wrong_type(&self.place_of(key), item, &format!("a table {called}"));
                 continue;
             };
             let place = match entries.get(name_key).map(Spanned::get_ref) {
-                Some(DeValue::String(name)) => format!("[[{key}]] {name:?}"),
-                _ => format!("[[{key}]] number {}", index + 1),
+                Some(DeValue::String(name)) => format!("{called} {name:?}"),
+                _ => format!("{called} number {}", index + 1),
             };
             tables.push(Table {
                 doc: self.doc,

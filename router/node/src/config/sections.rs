@@ -5,21 +5,19 @@
 
 use super::files;
 use super::names::{Kind, Names, is_name};
+use super::queues::queue;
 use super::read::{Document, Found, Table, start};
 use super::units::format_size;
 use super::*;
 use toml::de::DeTable;
-use waypost_core::queue::{
-    AtLimit, DeliverWhen, Durability, Expired, PRIORITIES_MAX, Retain, SlowGroup,
-};
 use waypost_host::Role;
 
 const NAME_EXPECTED: &str = "a name of 1 to 128 letters, digits, '.', '_' or '-'";
 const DESTINATION_EXPECTED: &str = "queue:NAME, topic:NAME or drop";
 
 const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const TIB: u64 = 1 << 40;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const TIB: u64 = 1 << 40;
 
 /// What a group needs in a log file beside the largest payload: its largest batch, headers.
 const GROUP_OVERHEAD_BYTES: u64 = 2 * MIB;
@@ -239,101 +237,6 @@ fn log(mut table: Table<'_, '_>, group_bytes: u64) -> LogConfig {
     }
     table.finish();
     config
-}
-
-fn queue(
-    mut table: Table<'_, '_>,
-    limits: &LimitsConfig,
-    names: &mut Names,
-) -> Option<QueueConfig> {
-    let name = declared_name(&mut table, "name", Kind::Queue, names);
-    let default = QueueConfig::new("", limits).settings;
-    let mut settings = queue_settings(&mut table, default);
-    if let Some(found) = table.string("dead_letter") {
-        settings.dead_letter.clone_from(&found.value);
-        names.dead_letter(name.as_ref(), found);
-    }
-    if let Err(error) = waypost_shard::check_settings(&settings) {
-        table.error(table.at, Problem::Other(error.to_string()));
-    }
-    let name_is = |wanted| name.as_ref().is_some_and(|n| n.value == wanted);
-    if name_is(DEAD_LETTER) && settings.durability != Durability::Sync {
-        let text = "the dead-letter queue must be \"sync\": it holds what was confirmed";
-        table.error(table.at, Problem::Other(text.to_owned()));
-    }
-    table.finish();
-    name.map(|name| QueueConfig {
-        name: name.value,
-        settings,
-    })
-}
-
-fn queue_settings(table: &mut Table<'_, '_>, default: Settings) -> Settings {
-    const YEAR: Duration = Duration::from_secs(366 * 86_400);
-    const ZERO: Duration = Duration::ZERO;
-    let ms = |time: Duration| time.as_millis() as u64;
-    let some = |value: u64| (value > 0).then_some(value);
-    let durability = [
-        ("sync", Durability::Sync),
-        ("interval", Durability::Interval),
-        ("memory", Durability::Memory),
-    ];
-    let retain = [("until-acked", Retain::UntilAcked), ("log", Retain::Log)];
-    let at_limit = [
-        ("refuse", AtLimit::Refuse),
-        ("drop-oldest", AtLimit::DropOldest),
-        ("dead-letter", AtLimit::DeadLetter),
-    ];
-    let expired = [
-        ("dead-letter", Expired::DeadLetter),
-        ("drop", Expired::Drop),
-    ];
-    let deliver = [
-        ("synced", DeliverWhen::Synced),
-        ("received", DeliverWhen::Received),
-    ];
-    let slow = [
-        ("spill", SlowGroup::Spill),
-        ("pause", SlowGroup::Hold),
-        ("disconnect", SlowGroup::Close),
-    ];
-    let deadline = Duration::from_millis(default.ack_deadline_ms);
-    let deadlines = Duration::from_millis(100)..=Duration::from_secs(86_400);
-    let interval = Duration::from_millis(default.interval_ms);
-    let intervals = Duration::from_millis(1)..=Duration::from_secs(60);
-    let backoff_max = Duration::from_millis(default.backoff_max_ms);
-    let attempts = table.number("deliver_max", default.deliver_max.into(), 0..=1_000_000);
-    let mut duration = |key, default, range| ms(table.duration(key, default, range));
-    let times = Settings {
-        ack_deadline_ms: duration("ack_deadline", deadline, deadlines),
-        age_max_ms: some(duration("age_max", ZERO, ZERO..=100 * YEAR)),
-        ttl_ms: some(duration("ttl", ZERO, ZERO..=100 * YEAR)),
-        backoff_ms: duration("backoff", ZERO, ZERO..=Duration::from_secs(86_400)),
-        backoff_max_ms: duration("backoff_max", backoff_max, interval..=7 * YEAR / 366),
-        dedup_window_ms: some(duration("dedup_window", ZERO, ZERO..=YEAR)),
-        interval_ms: duration("interval", interval, intervals),
-        ..Settings::default()
-    };
-    Settings {
-        from: filters(table, "from"),
-        durability: table.choice("durability", default.durability, &durability),
-        bytes_max: table.size("bytes_max", default.bytes_max, MIB..=1024 * TIB),
-        messages_max: some(table.number("messages_max", 0, 0..=u64::MAX >> 2)),
-        deliver_max: match attempts {
-            0 => u32::MAX,
-            attempts => attempts as u32,
-        },
-        retain: table.choice("retain", default.retain, &retain),
-        at_limit: table.choice("at_limit", default.at_limit, &at_limit),
-        expired: table.choice("expired", default.expired, &expired),
-        priorities: table.number("priorities", 1, 1..=PRIORITIES_MAX.into()) as u8,
-        last_value: table.boolean("last_value", false),
-        deliver: table.choice("deliver", default.deliver, &deliver),
-        dead_letter: default.dead_letter,
-        slow: table.choice("slow", default.slow, &slow),
-        slow_messages: some(table.number("slow_messages", 0, 0..=u64::MAX >> 2)),
-        ..times
-    }
 }
 
 fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<PluginConfig> {
@@ -645,7 +548,7 @@ fn roles(table: &mut Table<'_, '_>, names: &mut Names) -> Vec<String> {
     roles
 }
 
-fn filters(table: &mut Table<'_, '_>, key: &'static str) -> Vec<Filter> {
+pub(super) fn filters(table: &mut Table<'_, '_>, key: &'static str) -> Vec<Filter> {
     let found = table.strings(key);
     found.iter().filter_map(|f| filter(table.doc, f)).collect()
 }
@@ -669,7 +572,7 @@ fn checked_name(doc: &Document<'_>, name: Found<String>) -> Found<String> {
     name
 }
 
-fn declared_name(
+pub(super) fn declared_name(
     table: &mut Table<'_, '_>,
     key: &'static str,
     kind: Kind,

@@ -26,6 +26,13 @@ name = "alerts"
 bytes_max = "2GiB"
 ack_deadline = "1m"
 from = ["alerts/#"]
+[[queue.group]]
+name = "desk"
+kind = "key"
+filters = ["alerts/eu/#"]
+start = "end"
+[[queue.group]]
+name = "archive"
 
 [[queue]]
 name = "recent"
@@ -96,6 +103,14 @@ fn a_whole_file() {
     assert_eq!(names, ["alerts", "recent", DEAD_LETTER]);
     assert_eq!(config.queues[0].settings.bytes_max, 2 << 30);
     assert_eq!(config.queues[0].settings.from[0].as_str(), "alerts/#");
+    let [desk, archive] = config.queues[0].groups.as_slice() else {
+        panic!("{:?}", config.queues[0].groups);
+    };
+    assert_eq!((desk.name.as_str(), desk.start), ("desk", Start::End));
+    assert_eq!(desk.options.kind.as_str(), "key");
+    assert_eq!(desk.options.filters[0].as_str(), "alerts/eu/#");
+    assert_eq!(archive.start, Start::Beginning);
+    assert_eq!(archive.options, GroupOptions::default());
     assert_eq!(
         config.queues[1].settings.durability,
         waypost_core::queue::Durability::Memory
@@ -175,6 +190,31 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "[[queue]]\nbytes_max = '1GiB'\n",
         &["1:1: [[queue]] number 1: missing key \"name\""],
+    ),
+    // Groups of a queue.
+    (
+        "[[queue]]\nname = 'q'\npriorities = 2\n[[queue.group]]\nname = 'a'\nkind = 'odd'\n\
+         start = 'now'\nfilters = ['a/#/b']\n[[queue.group]]\nname = 'a'\nkind = 'key'\n",
+        &[
+            "6:8: [[queue]] \"q\" group \"a\" kind: found \"odd\", expected \"shared\", \
+             \"exclusive\" or \"key\"",
+            "7:9: [[queue]] \"q\" group \"a\" start: found \"now\", expected \"beginning\" or \
+             \"end\"",
+            "8:12: [[queue]] \"q\" group \"a\" filters[0]: filter \"a/#/b\" has '#' at byte 2: \
+             '+' must fill a level and '#' must fill the last",
+            "9:1: [[queue]] \"q\" group \"a\": the order of a key and the queue's priorities \
+             exclude each other",
+            "10:8: [[queue]] \"q\" group \"a\" name: duplicate group \"a\", first on line 5",
+        ],
+    ),
+    (
+        "[[queue]]\nname = 'q'\ngroup = 'a'\n[[queue]]\nname = 'r'\n[[queue.group]]\n\
+         filter = ['a']\n",
+        &[
+            "3:9: [[queue]] \"q\" group: found \"a\", expected tables [[queue]] \"q\" group",
+            "6:1: [[queue]] \"r\" group number 1: missing key \"name\"",
+            "7:1: [[queue]] \"r\" group number 1: unknown key \"filter\", did you mean \"filters\"?",
+        ],
     ),
     // Types and ranges; several at once.
     (

@@ -11,6 +11,7 @@
 //! | [`data_dir`], [`disk_full`] | directories and disks that cannot be used |
 //! | [`drain`] | stopping under load |
 //! | [`manage`] | management and the admin page |
+//! | [`queues`] | kinds of groups, filters, places, limits, expiry and dead letters |
 //! | [`python`] | whether docs/protocol.md is enough for a client |
 //!
 //! Nothing here waits for a time to pass where an event tells; [`harness::run`] ends a test that
@@ -37,6 +38,7 @@ mod manage;
 mod once;
 mod plugins;
 mod python;
+mod queues;
 mod raw;
 mod restart;
 mod rights;
