@@ -296,6 +296,65 @@ fn time_priority_and_last_values_are_said_on_the_command_line() {
 }
 
 #[test]
+fn groups_settings_and_dead_letters_are_in_the_hand() {
+    let home = Home::new();
+    let node = dev(&home);
+    home.ok(&["queue", "add", "o", "--from", "o/#", "--retain", "log"]);
+    for topic in ["o/eu/1", "o/us/1", "o/eu/2"] {
+        home.ok(&["pub", topic, topic, "--key", "k"]);
+    }
+    let add = ["queue", "group", "add", "o", "g", "--kind", "exclusive"];
+    home.ok(&[&add[..], &["--filter", "o/eu/#"]].concat());
+    let error = home.fails(&add, 1);
+    assert!(error.contains("other filters"), "{error}");
+    let groups = home.json(&["queue", "group", "ls", "o", "--json"]);
+    assert_eq!(groups[0]["kind"], "exclusive", "{groups}");
+    assert_eq!(groups[0]["filters"][0], "o/eu/#", "{groups}");
+
+    // The group is taken as it is where nothing is said of it.
+    let take = ["consume", "o", "-g", "g", "--count", "2", "--json"];
+    let reject = home.ok(&[&take[..], &["--reject", "torn"]].concat());
+    let topics: Vec<Value> = json_lines(&reject)
+        .iter()
+        .map(|l| l["topic"].clone())
+        .collect();
+    assert_eq!(topics, ["o/eu/1", "o/eu/2"]);
+    let seek = home.json(&["queue", "seek", "o", "g", "--time", "1h", "--json"]);
+    assert_eq!(seek["offset"], 0);
+    assert_eq!(json_lines(&home.ok(&take)).len(), 2);
+
+    let dead = home.ok(&["dead", "show", "0"]);
+    assert!(dead.contains("rejected by its consumer: torn"), "{dead}");
+    home.ok(&["dead", "edit", "0", "--payload", "whole"]);
+    home.ok(&["dead", "retry", "1"]);
+    let error = home.fails(&["dead", "retry", "1"], 1);
+    assert!(error.contains("no message at offset 1"), "{error}");
+    let again = json_lines(&home.ok(&take));
+    assert_eq!(again[0]["payload"], "whole");
+
+    home.ok(&[
+        "queue",
+        "set",
+        "o",
+        "--at-limit",
+        "drop-oldest",
+        "--ttl",
+        "2h",
+    ]);
+    let info = home.ok(&["queue", "info", "o"]);
+    for said in ["drop-oldest", "2 h 0 m", "log", "exclusive"] {
+        assert!(info.contains(said), "{info}");
+    }
+    assert!(!info.contains("deliver max"), "{info}");
+    let browsed = home.ok(&["queue", "browse", "o", "--filter", "o/us/#", "--payload"]);
+    assert!(browsed.ends_with("\no/us/1\n"), "{browsed}");
+    let removed = home.json(&["queue", "rm-messages", "o", "--until", "0s", "--json"]);
+    assert_eq!(removed["messages"], 5, "{removed}");
+    home.ok(&["queue", "group", "rm", "o", "g", "--yes"]);
+    drains(&home, node);
+}
+
+#[test]
 fn the_demo_counts_what_the_file_says() {
     let home = Home::new();
     let demo = home.json(&["demo", "--json", "--time", "500ms"]);
