@@ -68,11 +68,7 @@ impl<V: Vfs> Mover<'_, V> {
             }
             let mut queues_dir = None;
             for (work, queue) in written {
-                for tail in &queue.tails {
-                    tail.file
-                        .sync_data()
-                        .map_err(IoError::at("sync", &tail.path))?;
-                }
+                queue.tails.last().map_or(Ok(()), sync)?;
                 if queue.is_dir_changed {
                     self.sync_dir(&work.dir)?;
                     queues_dir = work.dir.parent();
@@ -102,7 +98,10 @@ impl<V: Vfs> Mover<'_, V> {
             let is_full = |info: &SegmentInfo| info.bytes >= self.segment_bytes_max;
             if let Some(full) = tail.take_if(|t| is_full(&t.info)) {
                 last_info = None;
-                done.push(written(full)?);
+                // Only a queue's last segment may have an end that a crash leaves half written.
+                let full = written(full)?;
+                sync(&full)?;
+                done.push(full);
             }
             let open = match &mut tail {
                 Some(open) => open,
@@ -253,6 +252,12 @@ fn written<F: VfsFile>(mut tail: OpenTail<F>) -> Result<OpenTail<F>, IoError> {
     flush(&mut tail)?;
     tail.buf = Vec::new();
     Ok(tail)
+}
+
+fn sync<F: VfsFile>(tail: &OpenTail<F>) -> Result<(), IoError> {
+    tail.file
+        .sync_data()
+        .map_err(IoError::at("sync", &tail.path))
 }
 
 fn flush<F: VfsFile>(tail: &mut OpenTail<F>) -> Result<(), IoError> {
