@@ -135,12 +135,15 @@ impl Replayer {
                 continue;
             }
             if metas.contains_key(&incarnation) {
+                // Without a snapshot the WAL goes back to the queue's first entry, unless it is
+                // damaged: then only what it shows can be relied on.
+                let is_whole = report.rot.is_empty() && queue.state.base.is_some();
                 let mut loader = SegmentLoader {
                     vfs,
                     queue: incarnation,
                     dir: queue_dir,
                     quarantine: dir.join("quarantine"),
-                    wal_from: queue.wal_from(),
+                    wal_from: if is_whole { 0 } else { queue.wal_from() },
                     trimmed: queue.state.trimmed,
                     runs: &queue.state.runs,
                     report,
