@@ -4,7 +4,7 @@
 //! Two producers publish to three queues; the worker consumes `in` and publishes to `a` and `b`; a
 //! consumer empties `b`, which is small and refuses, so that numbers have to come again in order.
 //! Everybody goes by the rules of a client: what was not confirmed is sent again from the first on,
-//! under the same numbers; what was refused for now too. The [`ledger`] holds every queue to it:
+//! under the same numbers; what was refused for now too. The ledger holds every queue to it:
 //! each number once and in order, nothing confirmed is lost, outputs and acks both or neither.
 //!
 //! Left out, because [`crate::world`] has it: attempts, credit, other faults of the disk.

@@ -3,7 +3,7 @@
 //!
 //! One publisher, two groups, one consumer each. The true time only this world knows; the shard
 //! sees a monotonic clock that begins anew with each process, and the wall clock. The oracle
-//! ([`oracle`]) says for each message between which bounds its age can be known, and holds every
+//! (the oracle) says for each message between which bounds its age can be known, and holds every
 //! delivery and every dead letter to them.
 //!
 //! Left out, because [`crate::world`] has it: faults of the disk, attempts, credit, several queues.
