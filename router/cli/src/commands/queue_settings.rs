@@ -20,67 +20,67 @@ use crate::units::{self, count, parse_duration, parse_size};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Settings (in brackets: of a new queue)")]
 pub struct SettingArgs {
-    /// Topics that reach it without a route; may be given several times, '' is none [none]
+    /// Topics that reach it without a route; may be given several times, '' is none [default: none]
     #[arg(long, value_name = "FILTER", value_parser = parse_filter_or_none)]
     from: Option<Vec<String>>,
-    /// When messages are confirmed: after they are synced, between syncs, or in memory [sync]
+    /// When messages are confirmed: after they are synced, between syncs, or in memory [default: sync]
     #[arg(long, value_parser = one_of(DURABILITY))]
     durability: Option<i32>,
-    /// With --durability interval: synced at least so often [100ms]
+    /// With --durability interval: synced at least so often [default: 100ms]
     #[arg(long, value_name = "TIME", value_parser = between("1ms", "60s"))]
     interval: Option<u64>,
-    /// Bytes in it at most [the node's queue_bytes]
+    /// Bytes in it at most [default: the node's queue_bytes]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     bytes_max: Option<u64>,
-    /// Messages in it at most; 0 is no limit [0]
+    /// Messages in it at most; 0 is no limit [default: 0]
     #[arg(long, value_name = "N")]
     messages_max: Option<u64>,
-    /// Messages older than this go, acked or not; 0s is no limit [0s]
+    /// Messages older than this go, acked or not; 0s is no limit [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = between("0s", "36600d"))]
     age_max: Option<u64>,
-    /// At its limits: refuse publishers, or the oldest messages make room [refuse]
+    /// At its limits: refuse publishers, or the oldest messages make room [default: refuse]
     #[arg(long, value_parser = one_of(AT_LIMIT))]
     at_limit: Option<i32>,
-    /// Keep messages until each group has acked them, or until a limit [until-acked]
+    /// Keep messages until each group has acked them, or until a limit [default: until-acked]
     #[arg(long, value_parser = one_of(RETAIN))]
     retain: Option<i32>,
-    /// Keep only the newest message of each key [false]
+    /// Keep only the newest message of each key [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     last_value: Option<bool>,
-    /// Deliver what is on disk, or at once [synced]
+    /// Deliver what is on disk, or at once [default: synced]
     #[arg(long, value_parser = one_of(DELIVER))]
     deliver: Option<i32>,
-    /// How long a message may wait to be delivered; 0s is for ever [0s]
+    /// How long a message may wait to be delivered; 0s is for ever [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = between("0s", "36600d"))]
     ttl: Option<u64>,
-    /// Where expired messages go [dead-letter]
+    /// Where expired messages go [default: dead-letter]
     #[arg(long, value_parser = one_of(EXPIRED))]
     expired: Option<i32>,
-    /// Priority levels, 1 to 8: higher ones are delivered first [1]
+    /// Priority levels, 1 to 8: higher ones are delivered first [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
     priorities: Option<u32>,
-    /// How long message ids are remembered; 0s is not at all [0s]
+    /// How long message ids are remembered; 0s is not at all [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = between("0s", "366d"))]
     dedup_window: Option<u64>,
-    /// The queue that its dead letters go to [dead-letter]
+    /// The queue that its dead letters go to [default: dead-letter]
     #[arg(long, value_name = "QUEUE")]
     dead_letter: Option<String>,
-    /// When a group is --slow-messages behind: keep them, hold publishers, or close consumers [spill]
+    /// When a group is --slow-messages behind: keep them, hold publishers, or close consumers [default: spill]
     #[arg(long, value_parser = one_of(SLOW))]
     slow: Option<i32>,
-    /// So far behind a group is slow; 0 is never [0]
+    /// So far behind a group is slow; 0 is never [default: 0]
     #[arg(long, value_name = "N")]
     slow_messages: Option<u64>,
-    /// How long a consumer has to ack before a message is delivered again [30s]
+    /// How long a consumer has to ack before a message is delivered again [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = between("100ms", "1d"))]
     ack_deadline: Option<u64>,
-    /// Deliveries of a message before it goes to the dead letters; 0 is no limit [20]
+    /// Deliveries of a message before it goes to the dead letters; 0 is no limit [default: 20]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     deliver_max: Option<u32>,
-    /// Wait before the third delivery, doubled for each after it [0s]
+    /// Wait before the third delivery, doubled for each after it [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = between("0s", "1d"))]
     backoff: Option<u64>,
-    /// The longest such wait [1m]
+    /// The longest such wait [default: 1m]
     #[arg(long, value_name = "TIME", value_parser = between("1ms", "7d"))]
     backoff_max: Option<u64>,
 }
