@@ -162,8 +162,7 @@ impl Keys {
         self.list(key);
     }
 
-    /// A known message is not in flight any more and comes again: now, or when
-    /// [`Keys::is_due`] says so.
+    /// A known message is not in flight any more and comes again: now, or when it is said to be due.
     pub fn back(&mut self, offset: u64, is_due: bool) {
         let Some(&key) = self.of.get(&offset) else {
             return;
