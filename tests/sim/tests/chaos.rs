@@ -1,5 +1,6 @@
 //! The long form, by name: `cargo test -p waypost-sim --test chaos -- --ignored`. A hundred thousand
-//! crashes take about 40 minutes without optimisation on a slow core, the sweep about 30.
+//! crashes take about 40 minutes without optimisation on a slow core, four with `--release`; the
+//! sweep about 30 without.
 
 use waypost_sim::{Faults, Plan, run, sweep};
 

@@ -19,6 +19,9 @@ impl World {
         self.finish_job()?;
         self.is_suspect = true;
         self.check_up()?;
+        // A sync that failed in the last step may have ended the log with nobody told.
+        self.commit()?;
+        self.check_up()?;
         let ids: Vec<u64> = self.consumers.keys().copied().collect();
         for consumer in ids {
             self.detach_one(consumer)?;
