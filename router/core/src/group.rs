@@ -2,8 +2,9 @@
 //!
 //! Invariant: every offset below `fresh` is in exactly one of three places: acked, leased (with a
 //! consumer), or waiting (for its time, or to be delivered now). Offsets from `fresh` on were never
-//! given out, unless they are acked: their messages are gone. State is kept by range, so that a
-//! batch costs one entry and only the messages that were settled out of order cost more.
+//! given out, unless they are acked: their messages are gone. What was delivered together is one
+//! lease, whatever offsets it has, and what is acked or due is a set with a bit for each offset where
+//! they lie close together: messages that are settled out of order cost a few bytes each.
 //!
 //! Who gets a message is the caller's matter. In an `exclusive` group nothing is next while
 //! something earlier was delivered before and waits for its time.
@@ -12,12 +13,12 @@
 //! not acked is deliverable again. Attempts that failed are durable ([`crate::journal`]).
 
 use waypost_wire::data::Range;
+use waypost_wire::ranges::RangeSet;
 
 use crate::journal::GroupKind;
-use crate::keyed::{KeyHash, Keys};
-use crate::leases::{Lease, Leases};
+use crate::keyed::Keys;
+use crate::leases::{Leases, push};
 use crate::levels::Levels;
-use crate::ranges::RangeSet;
 use crate::waiting::Waiting;
 
 /// A consumer, unique while the node runs.
@@ -103,8 +104,9 @@ impl Group {
 
     /// Replaces the attempt of a waiting range, where it is still waiting.
     fn set_attempt(&mut self, attempted: Attempted) {
-        for Attempted { range, .. } in self.waiting.take(attempted.range) {
+        for range in self.waiting.due_within(attempted.range) {
             let attempt = attempted.attempt;
+            self.waiting.take(range);
             self.waiting.put(Attempted { range, attempt }, None);
         }
     }
@@ -146,13 +148,21 @@ impl Group {
             .saturating_sub(self.acked.offsets())
     }
 
-    /// Ranges whose attempt is known to be above the first, for a snapshot.
+    /// Ranges whose attempt is known to be above the first, for a snapshot; ascending.
     pub fn attempts(&self) -> Vec<Attempted> {
-        self.leases
-            .iter()
-            .chain(self.waiting.iter())
-            .filter(|a| a.attempt > 1)
-            .collect()
+        let retried = self.leases.retried().chain(self.waiting.retried());
+        let mut runs: Vec<Attempted> = retried.collect();
+        runs.sort_unstable_by_key(|run| run.range);
+        let mut attempts = Vec::new();
+        runs.into_iter().for_each(|run| push(&mut attempts, run));
+        attempts
+    }
+
+    /// The attempt that a message is at, or waits for; `None` where it was not tried yet or is done
+    /// with.
+    pub fn attempt(&self, offset: u64) -> Option<u32> {
+        let held = self.leases.attempt(offset);
+        held.or_else(|| self.waiting.retry(offset))
     }
 
     /// What would be delivered next, at most `count_max` messages below `end`: waiting ranges
@@ -208,31 +218,22 @@ impl Group {
     /// consumer until `deadline`.
     pub fn lease(&mut self, consumer: ConsumerId, run: Attempted, deadline: u64) {
         self.claim(run.range);
-        self.give(consumer, run, deadline);
+        self.give(consumer, &[run], deadline);
     }
 
-    /// Gives a claimed range to a consumer until `deadline`.
-    pub fn give(&mut self, consumer: ConsumerId, run: Attempted, deadline: u64) {
-        if run.attempt > 1 {
-            self.redelivered += run.range.count();
-        }
-        let lease = Lease {
-            last: run.range.last,
-            consumer,
-            attempt: run.attempt,
-            deadline,
-        };
-        self.leases.put(run.range.first, lease);
+    /// Gives claimed ranges to a consumer until `deadline`.
+    pub fn give(&mut self, consumer: ConsumerId, runs: &[Attempted], deadline: u64) {
+        let again = runs.iter().filter(|run| run.attempt > 1);
+        self.redelivered += again.map(|run| run.range.count()).sum::<u64>();
+        self.leases.put(consumer, runs, deadline);
     }
 
-    /// Takes a range from where it was next; at once it must be given, parked or skipped. Gives the
-    /// attempt that it is at.
+    /// Takes a range, all at one attempt, from where it was next; at once it must be given, parked or
+    /// skipped. Gives the attempt that it is at.
     pub fn claim(&mut self, range: Range) -> u32 {
         if let Some(levels) = &mut self.levels {
             levels.take(range);
-            return self.waiting.take(range).first().map_or(1, |t| t.attempt);
-        }
-        if range.first >= self.fresh {
+        } else if range.first >= self.fresh {
             debug_assert!(
                 range.first == self.fresh
                     || self.acked.covering(self.fresh).map(|r| r.last + 1) == Some(range.first)
@@ -240,10 +241,9 @@ impl Group {
             self.fresh = range.last + 1;
             return 1;
         }
-        let taken = self.waiting.take(range);
-        let count: u64 = taken.iter().map(|t| t.range.count()).sum();
-        debug_assert_eq!(count, range.count(), "{range:?} is neither fresh nor due");
-        taken.first().map_or(1, |taken| taken.attempt)
+        let attempt = self.waiting.attempt(range.first);
+        self.waiting.take(range);
+        attempt
     }
 
     /// The keys of a `key` group.
@@ -251,17 +251,14 @@ impl Group {
         self.keys.as_deref_mut()
     }
 
-    /// Passes over a claimed message of a key until its turn comes.
-    pub fn park(&mut self, offset: u64, attempt: u32, key: KeyHash) {
+    /// Passes over a claimed message until the turn of its key comes, which [`Keys`] says.
+    pub fn park(&mut self, offset: u64, attempt: u32) {
         self.waiting.park(offset, attempt);
-        if let Some(keys) = &mut self.keys {
-            keys.park(offset, key);
-        }
     }
 
     /// The attempt that a parked message is at.
     pub fn parked_attempt(&self, offset: u64) -> u32 {
-        self.waiting.parked_attempt(offset)
+        self.waiting.attempt(offset)
     }
 
     /// A range that is with nobody waits. In a `key` group each message of a key waits for its turn.
@@ -271,21 +268,27 @@ impl Group {
         };
         for offset in waiting.range.first..=waiting.range.last {
             let (range, attempt) = (Range::one(offset), waiting.attempt);
-            let is_known = keys.knows(offset);
-            if is_known {
-                keys.back(offset, due.is_none());
-            }
-            match due {
-                None if is_known => self.waiting.park(offset, attempt),
-                due => self.waiting.put(Attempted { range, attempt }, due),
+            match (keys.back(offset, due.is_none()), due) {
+                (true, None) => self.waiting.park(offset, attempt),
+                (_, due) => self.waiting.put(Attempted { range, attempt }, due),
             }
         }
     }
 
-    fn settled(&mut self, range: Range) {
-        self.acked.insert(range);
+    /// Counts ranges as acked; [`Group::raise_floor`] must follow.
+    fn settled(&mut self, ranges: &[Range]) {
+        // Most are the next that are missing.
+        let mut rest = ranges;
+        while let [next, later @ ..] = rest
+            && next.first <= self.floor
+            && self.acked.is_empty()
+        {
+            self.floor = self.floor.max(next.last + 1);
+            rest = later;
+        }
+        self.acked.insert_all(rest);
         if let Some(keys) = &mut self.keys {
-            keys.forget(range);
+            keys.forget(ranges);
         }
     }
 
@@ -298,13 +301,14 @@ impl Group {
 
     /// Marks as done what this consumer holds of `ranges`; gives what was newly done.
     pub fn ack(&mut self, consumer: ConsumerId, ranges: &[Range]) -> Vec<Range> {
-        let mut done = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            for held in self.leases.take(consumer, *range) {
-                self.settled(held.range);
-                done.push(held.range);
+        let mut done: Vec<Range> = Vec::with_capacity(ranges.len());
+        for Attempted { range, .. } in self.leases.take(consumer, ranges) {
+            match done.last_mut() {
+                Some(last) if last.last + 1 == range.first => last.last = range.last,
+                _ => done.push(range),
             }
         }
+        self.settled(&done);
         self.raise_floor();
         done
     }
@@ -312,15 +316,13 @@ impl Group {
     /// Takes back what this consumer holds of `ranges`, to be dead-lettered by the caller, who
     /// then calls [`Group::settle`] or [`Group::put_back`].
     pub fn take(&mut self, consumer: ConsumerId, ranges: &[Range]) -> Vec<Attempted> {
-        ranges
-            .iter()
-            .flat_map(|r| self.leases.take(consumer, *r))
-            .collect()
+        self.leases.take(consumer, ranges)
     }
 
     /// Counts ranges that were taken as acked.
     pub fn settle(&mut self, taken: &[Attempted]) {
-        taken.iter().for_each(|t| self.settled(t.range));
+        let ranges: Vec<Range> = taken.iter().map(|taken| taken.range).collect();
+        self.settled(&ranges);
         self.raise_floor();
     }
 
@@ -344,17 +346,8 @@ impl Group {
 
     /// Gives what this consumer holds of `ranges` a new deadline.
     pub fn extend(&mut self, consumer: ConsumerId, ranges: &[Range], deadline: u64) {
-        for range in ranges {
-            for held in self.leases.take(consumer, *range) {
-                let lease = Lease {
-                    last: held.range.last,
-                    consumer,
-                    attempt: held.attempt,
-                    deadline,
-                };
-                self.leases.put(held.range.first, lease);
-            }
-        }
+        let held = self.leases.take(consumer, ranges);
+        self.leases.put(consumer, &held, deadline);
     }
 
     /// A consumer came.
@@ -378,7 +371,7 @@ impl Group {
             first: 0,
             last: u64::MAX,
         };
-        self.leases.take(consumer, all)
+        self.leases.take(consumer, &[all])
     }
 
     /// Takes back every lease whose deadline has passed; says who held it.
@@ -408,11 +401,11 @@ impl Group {
             first: 0,
             last: offset - 1,
         };
-        self.leases.take_from_all(below);
-        self.waiting.forget(below);
+        self.leases.end(&[below]);
+        self.waiting.forget(&[below]);
         self.take_level(below);
         if let Some(keys) = &mut self.keys {
-            keys.forget(below);
+            keys.forget(&[below]);
         }
         self.acked.remove_below(offset);
         self.floor = offset;
@@ -423,12 +416,10 @@ impl Group {
     /// Counts ranges as acked, whoever holds them: their messages are gone. What was never given out
     /// is passed over when its turn comes, because acked ranges are.
     pub fn remove(&mut self, ranges: &[Range]) {
-        for range in ranges {
-            self.leases.take_from_all(*range);
-            self.waiting.forget(*range);
-            self.take_level(*range);
-            self.settled(*range);
-        }
+        self.leases.end(ranges);
+        self.waiting.forget(ranges);
+        ranges.iter().for_each(|range| self.take_level(*range));
+        self.settled(ranges);
         self.raise_floor();
     }
 

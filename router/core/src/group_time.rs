@@ -20,7 +20,13 @@ impl Group {
         offset < self.floor || self.acked.contains(offset)
     }
 
-    /// The last offset of the lease that `offset` is in.
+    /// Whether a consumer holds a message.
+    pub fn is_held(&self, offset: u64) -> bool {
+        self.leases.is_held(offset)
+    }
+
+    /// The last offset of those from `offset` on that one consumer holds, as far as they lie
+    /// together.
     pub fn held_until(&self, offset: u64) -> Option<u64> {
         self.leases.held_until(offset)
     }

@@ -29,13 +29,15 @@
 //! Ranges of an entry ascend. The log's checksums cover these bytes, so an entry that does not
 //! parse was written by another version.
 
+use std::borrow::Cow;
+
 use waypost_wire::Filter;
 use waypost_wire::data::Range;
+use waypost_wire::ranges::RangeSet;
 use waypost_wire::varint::{self, Reader};
 
 use crate::dedup::{ProducerId, ProducerSnapshot, SequenceRun};
 use crate::group::Attempted;
-use crate::ranges::RangeSet;
 
 /// The version that this build writes.
 const SNAPSHOT_VERSION: u8 = 2;
@@ -162,7 +164,7 @@ pub struct JournalError {
 impl Entry {
     /// The entry's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32);
+        let mut out = Vec::with_capacity(32 + 4 * self.parts());
         match self {
             Entry::GroupAdded {
                 id,
@@ -219,6 +221,16 @@ impl Entry {
             }
         }
         out
+    }
+
+    /// How many ranges, attempts or runs it has.
+    fn parts(&self) -> usize {
+        match self {
+            Entry::Acked { ranges, .. } | Entry::Removed { ranges } => ranges.len(),
+            Entry::Attempts { attempts, .. } => attempts.len(),
+            Entry::Produced { runs, .. } => runs.len(),
+            _ => 0,
+        }
     }
 
     /// Reads an entry.
@@ -534,11 +546,13 @@ fn runs(reader: &mut Reader<'_>) -> Option<Vec<SequenceRun>> {
 }
 
 fn put_attempts(out: &mut Vec<u8>, attempts: &[Attempted]) {
-    let mut sorted = attempts.to_vec();
-    sorted.sort_unstable_by_key(|a| a.range.first);
+    let mut sorted = Cow::Borrowed(attempts);
+    if !attempts.is_sorted_by_key(|a| a.range.first) {
+        sorted.to_mut().sort_unstable_by_key(|a| a.range.first);
+    }
     varint::put(out, sorted.len() as u64);
     let mut expected = 0;
-    for attempted in sorted {
+    for attempted in sorted.iter() {
         put_range(out, &mut expected, attempted.range);
         varint::put(out, u64::from(attempted.attempt));
     }

@@ -13,14 +13,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use waypost_wire::data::Range;
 
 use crate::group::ConsumerId;
+use crate::pages::Pages;
 
 /// Keyed messages of one group that may wait for their turn; at the bound the group takes nothing
-/// new. About 150 B each.
+/// new. About 100 B each.
 pub const PARKED_MAX: usize = 1 << 16;
+/// Keys of which nothing is in flight or waits that are kept whatever the others are, because they
+/// are likely to come again. 48 B each.
+const IDLE_MAX: usize = 1024;
 /// Parts of the keys that are given to consumers: so many consumers of a group can have some.
 const PARTS: usize = 1 << 12;
 /// Any number, always the same: a key's messages find each other again after a restart.
@@ -29,20 +33,47 @@ const SEED: u64 = 0x7761_7970_6f73_7431;
 /// A key by its hash. Two keys with the same hash are one: they wait for each other.
 pub type KeyHash = u64;
 
-type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
-
 /// The hash of a key.
 #[inline]
 pub fn hash(key: &[u8]) -> KeyHash {
     foldhash::fast::FixedState::with_seed(SEED).hash_one(key)
 }
 
-#[derive(Debug, Default)]
+/// Numbers a key while something of it is in flight or waits. Not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyId(u32);
+
+impl KeyId {
+    /// The number, for [`Keys::note`].
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    fn index(self) -> usize {
+        self.0 as usize - 1
+    }
+}
+
+#[derive(Debug)]
 struct Key {
+    hash: KeyHash,
     /// Who has what is in flight.
     holder: ConsumerId,
     in_flight: u32,
-    /// Offsets that are not with a consumer, and whether each is due.
+    parked: Option<Box<Parked>>,
+}
+
+impl Key {
+    /// Nothing of it is known but its name.
+    fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.parked.is_none()
+    }
+}
+
+/// What of a key is not with a consumer. There is some.
+#[derive(Debug, Default)]
+struct Parked {
+    /// Offsets, and whether each is due.
     waiting: BTreeMap<u64, bool>,
     /// Where it stands in [`Keys::ready`].
     listed: Option<(ConsumerId, u64)>,
@@ -54,11 +85,17 @@ pub struct Keys {
     consumers: BTreeSet<ConsumerId>,
     /// Whose each part is; empty with fewer than two consumers.
     owners: Vec<ConsumerId>,
-    keys: Map<KeyHash, Key>,
-    /// Of each message that is known.
-    of: Map<u64, KeyHash>,
+    /// Numbers by hash.
+    index: HashTable<KeyId>,
+    /// By number, less one.
+    keys: Vec<Key>,
+    free: Vec<KeyId>,
+    /// How many keys have nothing.
+    idle: usize,
+    /// The key's number of each message that is known.
+    of: Pages,
     /// For each consumer, what it may be given now: lowest offset and key.
-    ready: BTreeMap<ConsumerId, BTreeSet<(u64, KeyHash)>>,
+    ready: BTreeMap<ConsumerId, BTreeSet<(u64, KeyId)>>,
     /// Consumers for whom something became ready, or who have room again.
     woken: BTreeSet<ConsumerId>,
     waiting: usize,
@@ -68,11 +105,6 @@ impl Keys {
     /// Whether so many wait that nothing new may be passed over.
     pub fn is_full(&self) -> bool {
         self.waiting >= PARKED_MAX
-    }
-
-    /// Whether the message has a key and is in flight or waiting.
-    pub fn knows(&self, offset: u64) -> bool {
-        self.of.contains_key(&offset)
     }
 
     /// A consumer came: it gets its share of the keys.
@@ -126,81 +158,147 @@ impl Keys {
         }
     }
 
+    /// The key with this hash. It keeps its number only while something of it is in flight or waits.
+    pub fn find(&mut self, hash: KeyHash) -> KeyId {
+        let keys = &self.keys;
+        let is_it = |id: &KeyId| keys[id.index()].hash == hash;
+        if let Some(id) = self.index.find(hash, is_it) {
+            return *id;
+        }
+        if self.idle > IDLE_MAX && 2 * self.idle > self.index.len() {
+            self.forget_idle();
+        }
+        let key = Key {
+            hash,
+            holder: 0,
+            in_flight: 0,
+            parked: None,
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.keys[id.index()] = key;
+                id
+            }
+            None => {
+                self.keys.push(key);
+                KeyId(self.keys.len() as u32)
+            }
+        };
+        self.idle += 1;
+        let keys = &self.keys;
+        let hash_of = |id: &KeyId| keys[id.index()].hash;
+        self.index.insert_unique(hash, id, hash_of);
+        id
+    }
+
+    fn forget_idle(&mut self) {
+        let (keys, free) = (&self.keys, &mut self.free);
+        self.index.retain(|id| {
+            let is_idle = keys[id.index()].is_idle();
+            if is_idle {
+                free.push(*id);
+            }
+            !is_idle
+        });
+        self.idle = 0;
+        if self.index.is_empty() {
+            (self.index, self.keys, self.free) = (HashTable::new(), Vec::new(), Vec::new());
+        }
+    }
+
     /// Who gets the next message of a key, if somebody may now and nothing of it waits.
-    pub fn taker(&self, key: KeyHash) -> Option<ConsumerId> {
-        let owner = self.owner(key);
-        match self.keys.get(&key) {
-            Some(known) if !known.waiting.is_empty() => None,
-            Some(known) if known.in_flight > 0 => owner.filter(|owner| *owner == known.holder),
-            _ => owner,
-        }
+    pub fn taker(&self, id: KeyId) -> Option<ConsumerId> {
+        let key = &self.keys[id.index()];
+        let owner = self.owner(key.hash)?;
+        let may = key.parked.is_none() && (key.in_flight == 0 || key.holder == owner);
+        may.then_some(owner)
     }
 
-    /// A message goes to a consumer.
-    pub fn given(&mut self, offset: u64, key: KeyHash, consumer: ConsumerId) {
-        self.of.insert(offset, key);
-        let known = self.keys.entry(key).or_default();
-        known.holder = consumer;
-        known.in_flight += 1;
-        if known.waiting.remove(&offset).is_some() {
+    /// A message that nobody looked at before goes to a consumer; [`Keys::note`] must follow.
+    pub fn given(&mut self, id: KeyId, consumer: ConsumerId) {
+        let key = &mut self.keys[id.index()];
+        self.idle -= usize::from(key.is_idle());
+        key.holder = consumer;
+        key.in_flight += 1;
+    }
+
+    /// A message waits that nobody looked at before; [`Keys::note`] must follow.
+    pub fn park(&mut self, offset: u64, id: KeyId) {
+        self.wait(offset, id, true);
+    }
+
+    /// The keys of messages from `first` on that were given or parked, by number; 0 for the others.
+    pub fn note(&mut self, first: u64, keys: &[u32]) {
+        self.of.put_each(first, keys);
+    }
+
+    /// A message that waits goes to a consumer.
+    pub fn unpark(&mut self, offset: u64, id: KeyId, consumer: ConsumerId) {
+        let key = &mut self.keys[id.index()];
+        if let Some(parked) = &mut key.parked
+            && parked.waiting.remove(&offset).is_some()
+        {
             self.waiting -= 1;
-            self.list(key);
+            key.holder = consumer;
+            key.in_flight += 1;
+            self.list(id);
         }
     }
 
-    /// A message waits that is not in flight.
-    pub fn park(&mut self, offset: u64, key: KeyHash) {
-        self.of.insert(offset, key);
-        self.wait(offset, key, true);
-    }
-
-    fn wait(&mut self, offset: u64, key: KeyHash, is_due: bool) {
-        let known = self.keys.entry(key).or_default();
-        if known.waiting.insert(offset, is_due).is_none() {
+    fn wait(&mut self, offset: u64, id: KeyId, is_due: bool) {
+        let key = &mut self.keys[id.index()];
+        self.idle -= usize::from(key.is_idle());
+        let parked = key.parked.get_or_insert_default();
+        if parked.waiting.insert(offset, is_due).is_none() {
             self.waiting += 1;
         }
-        self.list(key);
+        self.list(id);
     }
 
-    /// A known message is not in flight any more and comes again: now, or when it is said to be due.
-    pub fn back(&mut self, offset: u64, is_due: bool) {
-        let Some(&key) = self.of.get(&offset) else {
-            return;
-        };
-        if let Some(known) = self.keys.get_mut(&key)
-            && !known.waiting.contains_key(&offset)
-        {
-            known.in_flight = known.in_flight.saturating_sub(1);
+    /// A message is not in flight any more and comes again: now, or when it is said to be due. Says
+    /// whether it is known to have a key.
+    pub fn back(&mut self, offset: u64, is_due: bool) -> bool {
+        let id = KeyId(self.of.get(offset));
+        if id.0 == 0 {
+            return false;
         }
-        self.wait(offset, key, is_due);
+        let key = &mut self.keys[id.index()];
+        let parked = key.parked.get_or_insert_default();
+        if !parked.waiting.contains_key(&offset) {
+            key.in_flight = key.in_flight.saturating_sub(1);
+        }
+        self.wait(offset, id, is_due);
+        true
     }
 
     /// Messages are done with, whoever had them.
-    pub fn forget(&mut self, range: Range) {
-        if range.count() as usize <= self.of.len() {
-            return (range.first..=range.last).for_each(|offset| self.forget_one(offset));
-        }
-        let is_in = |offset: &u64| (range.first..=range.last).contains(offset);
-        let all: Vec<u64> = self.of.keys().copied().filter(is_in).collect();
-        all.into_iter().for_each(|offset| self.forget_one(offset));
-    }
-
-    fn forget_one(&mut self, offset: u64) {
-        let Some(key) = self.of.remove(&offset) else {
+    pub fn forget(&mut self, ranges: &[Range]) {
+        if self.of.is_empty() {
             return;
-        };
-        let Some(known) = self.keys.get_mut(&key) else {
-            return;
-        };
-        match known.waiting.remove(&offset) {
-            Some(_) => self.waiting -= 1,
-            None => known.in_flight = known.in_flight.saturating_sub(1),
         }
-        if known.in_flight == 0 && known.waiting.is_empty() && known.listed.is_none() {
-            self.keys.remove(&key);
-        } else if !known.waiting.is_empty() || known.listed.is_some() {
-            self.list(key);
-        }
+        let (keys, idle, waiting) = (&mut self.keys, &mut self.idle, &mut self.waiting);
+        let mut touched = Vec::new();
+        self.of.drain(ranges, |offset, number| {
+            let id = KeyId(number);
+            let key = &mut keys[id.index()];
+            let is_waiting = match &mut key.parked {
+                Some(parked) => {
+                    touched.push(id);
+                    parked.waiting.remove(&offset).is_some()
+                }
+                None => false,
+            };
+            if is_waiting {
+                *waiting -= 1;
+                return;
+            }
+            key.in_flight = key.in_flight.saturating_sub(1);
+            *idle += usize::from(key.is_idle());
+        });
+        // One that is touched twice may be idle by the second time.
+        touched.sort_unstable();
+        touched.dedup();
+        touched.into_iter().for_each(|id| self.list(id));
     }
 
     /// A consumer has room again.
@@ -216,47 +314,47 @@ impl Keys {
     }
 
     /// The lowest message that a consumer may be given now, and its key.
-    pub fn ready(&self, consumer: ConsumerId) -> Option<(u64, KeyHash)> {
+    pub fn ready(&self, consumer: ConsumerId) -> Option<(u64, KeyId)> {
         self.ready.get(&consumer)?.first().copied()
     }
 
     fn list_again(&mut self) {
-        let waiting = self.keys.iter().filter(|(_, key)| !key.waiting.is_empty());
-        let mut keys: Vec<KeyHash> = waiting.map(|(key, _)| *key).collect();
-        keys.sort_unstable();
-        keys.into_iter().for_each(|key| self.list(key));
+        let has_parked = |id: &KeyId| self.keys[id.index()].parked.is_some();
+        let ids = (1..=self.keys.len() as u32).map(KeyId);
+        let ids: Vec<KeyId> = ids.filter(has_parked).collect();
+        ids.into_iter().for_each(|id| self.list(id));
     }
 
-    /// Puts a key where it belongs among what is ready, and forgets it when nothing is left of it.
-    fn list(&mut self, hash: KeyHash) {
-        let owner = self.owner(hash);
-        let Some(key) = self.keys.get_mut(&hash) else {
+    /// Puts a key of which something waits where it belongs among what is ready. Where nothing waits
+    /// any more, it is one like the others again.
+    fn list(&mut self, id: KeyId) {
+        let owner = self.owner(self.keys[id.index()].hash);
+        let key = &mut self.keys[id.index()];
+        let Some(parked) = &mut key.parked else {
             return;
         };
-        let head = key.waiting.first_key_value();
+        let head = parked.waiting.first_key_value();
         let due = head.filter(|(_, is_due)| **is_due).map(|(at, _)| *at);
         let taker = owner.filter(|owner| key.in_flight == 0 || key.holder == *owner);
         let place = taker.zip(due);
-        if key.listed != place {
-            let before = std::mem::replace(&mut key.listed, place);
+        if parked.listed != place {
+            let before = std::mem::replace(&mut parked.listed, place);
             if let Some((consumer, offset)) = before
                 && let Some(ready) = self.ready.get_mut(&consumer)
             {
-                ready.remove(&(offset, hash));
+                ready.remove(&(offset, id));
                 if ready.is_empty() {
                     self.ready.remove(&consumer);
                 }
             }
             if let Some((consumer, offset)) = place {
-                self.ready
-                    .entry(consumer)
-                    .or_default()
-                    .insert((offset, hash));
+                self.ready.entry(consumer).or_default().insert((offset, id));
                 self.woken.insert(consumer);
             }
         }
-        if key.in_flight == 0 && key.waiting.is_empty() {
-            self.keys.remove(&hash);
+        if parked.waiting.is_empty() {
+            key.parked = None;
+            self.idle += usize::from(key.in_flight == 0);
         }
     }
 }
@@ -281,39 +379,86 @@ fn weight(part: usize, consumer: ConsumerId) -> u64 {
 mod tests {
     use super::*;
 
+    fn given(keys: &mut Keys, offset: u64, key: KeyHash, consumer: ConsumerId) {
+        let id = keys.find(key);
+        keys.given(id, consumer);
+        keys.note(offset, &[id.number()]);
+    }
+
+    fn park(keys: &mut Keys, offset: u64, key: KeyHash) {
+        let id = keys.find(key);
+        keys.park(offset, id);
+        keys.note(offset, &[id.number()]);
+    }
+
+    fn taker(keys: &mut Keys, key: KeyHash) -> Option<ConsumerId> {
+        let id = keys.find(key);
+        keys.taker(id)
+    }
+
     #[test]
     fn a_key_waits_for_itself_and_moves_when_nothing_of_it_is_in_flight() {
         let mut keys = Keys::default();
         keys.join(1);
         let key = (0..).find(|k| best(*k as usize % PARTS, &[1, 2].into()) == 2);
         let key = key.unwrap();
-        assert_eq!(keys.taker(key), Some(1));
-        keys.given(10, key, 1);
-        assert_eq!(keys.taker(key), Some(1));
+        assert_eq!(taker(&mut keys, key), Some(1));
+        given(&mut keys, 10, key, 1);
+        assert_eq!(taker(&mut keys, key), Some(1));
         keys.join(2);
-        assert_eq!(keys.taker(key), None);
-        keys.park(11, key);
+        assert_eq!(taker(&mut keys, key), None);
+        park(&mut keys, 11, key);
         assert_eq!((keys.ready(1), keys.ready(2)), (None, None));
         keys.back(10, false);
         assert_eq!(keys.ready(2), None);
         keys.back(10, true);
+        let id = keys.find(key);
         assert_eq!(
             (keys.ready(2), keys.take_woken()),
-            (Some((10, key)), Some(2))
+            (Some((10, id)), Some(2))
         );
-        keys.given(10, key, 2);
-        assert_eq!(keys.ready(2), Some((11, key)));
-        keys.given(11, key, 2);
-        keys.forget(Range { first: 0, last: 10 });
-        assert_eq!((keys.taker(key), keys.waiting), (Some(2), 0));
+        keys.unpark(10, id, 2);
+        assert_eq!(keys.ready(2), Some((11, id)));
+        keys.unpark(11, id, 2);
+        keys.forget(&[Range { first: 0, last: 10 }]);
+        assert_eq!((taker(&mut keys, key), keys.waiting), (Some(2), 0));
         keys.leave(2);
-        keys.back(11, true);
-        assert_eq!(keys.ready(1), Some((11, key)));
-        keys.forget(Range {
+        assert!(keys.back(11, true) && !keys.back(12, true));
+        assert_eq!(keys.ready(1), Some((11, id)));
+        keys.forget(&[Range {
             first: 11,
             last: 99,
-        });
-        assert!(keys.keys.is_empty() && keys.of.is_empty() && keys.ready.is_empty());
+        }]);
+        assert!(keys.of.is_empty() && keys.ready.is_empty());
+        assert_eq!((keys.idle, keys.waiting), (1, 0));
+    }
+
+    /// Memory goes with what is in flight, not with the keys that there ever were.
+    #[test]
+    fn keys_with_nothing_are_forgotten() {
+        let mut keys = Keys::default();
+        keys.join(1);
+        for offset in 0..100_000 {
+            given(&mut keys, offset, hash(&offset.to_le_bytes()), 1);
+            if offset >= 10 {
+                keys.forget(&[Range::one(offset - 10)]);
+            }
+            assert!(keys.keys.len() <= IDLE_MAX + 20, "{}", keys.keys.len());
+        }
+        // Many at once stay as long as they are in flight.
+        for offset in 100_000..150_000 {
+            given(&mut keys, offset, hash(&offset.to_le_bytes()), 1);
+        }
+        let busy = keys.keys.iter().filter(|key| !key.is_idle()).count();
+        assert_eq!((busy, keys.index.len() - keys.idle), (50_010, 50_010));
+        let all = Range {
+            first: 0,
+            last: 200_000,
+        };
+        keys.forget(&[all]);
+        assert_eq!(keys.idle, keys.index.len());
+        keys.find(1);
+        assert_eq!(keys.keys.len(), 1);
     }
 
     #[test]

@@ -1,45 +1,38 @@
 //! Which consumer of a group holds which messages, until when.
 //!
-//! Invariant: leases are disjoint ranges, and each is in all three indexes. So everything that a
-//! consumer says of its own messages costs O(log n) for each lease that it touches, however many
-//! others hold; ranges out of order only split what they cut.
+//! A lease is a set of offsets: what one consumer was given at once, at one attempt, whatever
+//! offsets those are. Invariant: leases are disjoint, and each is in both indexes. So what a consumer
+//! says of its own messages costs a look for each page that it touches and a step for each message,
+//! however many others hold and however their messages lie between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use waypost_wire::data::Range;
 
 use crate::group::{Attempted, ConsumerId};
+use crate::lots::{LotId, Lots};
 
-/// A range that is with a consumer; its first offset is its key.
+/// What is said of the messages of a lease.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lease {
-    pub last: u64,
     pub consumer: ConsumerId,
     pub attempt: u32,
     /// In ms of the monotonic clock.
     pub deadline: u64,
 }
 
+/// Offsets that a range may have to be looked through; a longer one is looked for in what its
+/// consumer holds.
+const NARROW: u64 = 4096;
+
 /// The leases of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    by_offset: BTreeMap<u64, Lease>,
-    by_consumer: BTreeSet<(ConsumerId, u64)>,
-    deadlines: BTreeMap<u64, Bucket>,
+    lots: Lots<Lease>,
+    by_consumer: BTreeSet<(ConsumerId, LotId)>,
+    deadlines: BTreeSet<(u64, LotId)>,
     offsets: u64,
 }
-
-/// Leases that end at the same moment: what is delivered together does.
-#[derive(Debug, Default)]
-struct Bucket {
-    /// Where they begin; also such as are gone, or end at another moment by now.
-    firsts: Vec<u64>,
-    /// How many of them are neither.
-    live: usize,
-}
-
-/// Dead entries that a bucket may have whatever it holds; beyond, they are at most three in four.
-const BUCKET_SLACK: usize = 64;
 
 impl Leases {
     /// How many offsets are leased.
@@ -47,169 +40,175 @@ impl Leases {
         self.offsets
     }
 
-    /// Each range and the attempt that it is at.
-    pub fn iter(&self) -> impl Iterator<Item = Attempted> + '_ {
-        self.by_offset
-            .iter()
-            .map(|(&first, lease)| attempted(first, lease.last, lease.attempt))
+    /// Runs of messages that are at another attempt than the first.
+    pub fn retried(&self) -> impl Iterator<Item = Attempted> + '_ {
+        let retried = self.lots.iter().filter(|(_, lease)| lease.attempt > 1);
+        retried.map(|(range, lease)| attempted(range, lease))
     }
 
-    /// The last offset of the lease that `offset` is in.
+    /// The attempt that a message is at, if somebody holds it.
+    pub fn attempt(&self, offset: u64) -> Option<u32> {
+        Some(self.lots.get(offset)?.attempt)
+    }
+
+    /// Whether somebody holds a message.
+    pub fn is_held(&self, offset: u64) -> bool {
+        self.lots.get(offset).is_some()
+    }
+
+    /// The last offset of those from `offset` on that its holder holds, as far as they lie together.
+    /// It may hold more than [`NARROW`] behind them.
     pub fn held_until(&self, offset: u64) -> Option<u64> {
-        let (_, lease) = self.by_offset.range(..=offset).next_back()?;
-        (lease.last >= offset).then_some(lease.last)
+        let holder = self.lots.get(offset)?.consumer;
+        let last = offset.saturating_add(NARROW);
+        let mut until = offset;
+        for (run, lease) in self.lots.within(Range {
+            first: offset,
+            last,
+        }) {
+            if run.first > until.saturating_add(1) || lease.consumer != holder {
+                break;
+            }
+            until = run.last;
+        }
+        Some(until)
     }
 
     /// Who holds how many offsets of a range.
     pub fn holders(&self, range: Range) -> Vec<(ConsumerId, u64)> {
-        let part = |(&first, lease): (&u64, &Lease)| {
-            let (from, to) = (first.max(range.first), lease.last.min(range.last));
-            (from <= to).then(|| (lease.consumer, to - from + 1))
-        };
-        self.by_offset
-            .range(self.start_of(range)..=range.last)
-            .filter_map(part)
-            .collect()
+        let mut holders: Vec<(ConsumerId, u64)> = Vec::new();
+        for (run, lease) in self.lots.within(range) {
+            match holders.last_mut() {
+                Some((consumer, count)) if *consumer == lease.consumer => *count += run.count(),
+                _ => holders.push((lease.consumer, run.count())),
+            }
+        }
+        holders
     }
 
-    /// Where a walk over the leases that overlap a range begins.
-    fn start_of(&self, range: Range) -> u64 {
-        let before = self.by_offset.range(..=range.first).next_back();
-        before.map_or(range.first, |(first, _)| *first)
-    }
-
-    /// Adds a lease of offsets that are in none.
-    pub fn put(&mut self, first: u64, lease: Lease) {
-        self.offsets += lease.last - first + 1;
-        let bucket = self.deadlines.entry(lease.deadline).or_default();
-        bucket.firsts.push(first);
-        bucket.live += 1;
-        self.by_consumer.insert((lease.consumer, first));
-        self.by_offset.insert(first, lease);
-    }
-
-    fn remove(&mut self, first: u64) -> Option<Lease> {
-        let lease = self.by_offset.remove(&first)?;
-        self.leave_bucket(lease.deadline);
-        self.by_consumer.remove(&(lease.consumer, first));
-        self.offsets -= lease.last - first + 1;
-        Some(lease)
-    }
-
-    /// One of a bucket's leases is gone, from [`Leases::by_offset`] too.
-    fn leave_bucket(&mut self, deadline: u64) {
-        let Some(bucket) = self.deadlines.get_mut(&deadline) else {
-            return;
-        };
-        bucket.live -= 1;
-        if bucket.live == 0 {
-            self.deadlines.remove(&deadline);
-        } else if bucket.firsts.len() > 4 * bucket.live + BUCKET_SLACK {
-            // One that was cut and put back stands there twice.
-            let by_offset = &self.by_offset;
-            let ends_here =
-                |first: &u64| by_offset.get(first).is_some_and(|l| l.deadline == deadline);
-            bucket.firsts.retain(ends_here);
-            bucket.firsts.sort_unstable();
-            bucket.firsts.dedup();
+    /// Adds leases of offsets that are in none; what is at one attempt side by side is one lease.
+    pub fn put(&mut self, consumer: ConsumerId, runs: &[Attempted], deadline: u64) {
+        let mut rest = runs;
+        while let Some(Attempted { attempt, .. }) = rest.first().copied() {
+            let alike = rest.iter().take_while(|run| run.attempt == attempt).count();
+            let (these, later) = rest.split_at(alike);
+            let lease = Lease {
+                consumer,
+                attempt,
+                deadline,
+            };
+            let ranges: Vec<Range> = these.iter().map(|run| run.range).collect();
+            self.offsets += ranges.iter().map(Range::count).sum::<u64>();
+            let id = self.lots.open(lease, &ranges);
+            self.by_consumer.insert((consumer, id));
+            self.deadlines.insert((deadline, id));
+            rest = later;
         }
     }
 
-    /// Ends what `consumer` holds of `range`; gives it, in order.
-    pub fn take(&mut self, consumer: ConsumerId, range: Range) -> Vec<Attempted> {
-        // Most words are of messages that one lease holds.
-        if let Some((&first, lease)) = self.by_offset.range(..=range.first).next_back()
-            && lease.last >= range.last
-        {
-            return match lease.consumer == consumer {
-                true => self.cut_out(&[first], range),
-                false => Vec::new(),
-            };
+    /// Ends what `consumer` holds of ranges; gives it, in their order.
+    pub fn take(&mut self, consumer: ConsumerId, ranges: &[Range]) -> Vec<Attempted> {
+        let is_wide = |range: &Range| range.last - range.first >= NARROW;
+        if !ranges.iter().any(is_wide) {
+            return self.take_if(ranges, |lease| lease.consumer == consumer);
         }
-        let start = self
-            .by_consumer
-            .range((consumer, 0)..=(consumer, range.first))
-            .next_back()
-            .map_or(range.first, |(_, first)| *first);
-        let firsts: Vec<u64> = self
-            .by_consumer
-            .range((consumer, start)..=(consumer, range.last))
-            .map(|(_, first)| *first)
-            .collect();
-        self.cut_out(&firsts, range)
-    }
-
-    /// Ends what anybody holds of `range`; gives it, in order.
-    pub fn take_from_all(&mut self, range: Range) -> Vec<Attempted> {
-        let firsts: Vec<u64> = self
-            .by_offset
-            .range(self.start_of(range)..=range.last)
-            .map(|(first, _)| *first)
-            .collect();
-        self.cut_out(&firsts, range)
-    }
-
-    fn cut_out(&mut self, firsts: &[u64], range: Range) -> Vec<Attempted> {
-        let mut taken = Vec::with_capacity(firsts.len());
-        for &first in firsts {
-            let is_touched = |lease: &Lease| lease.last >= range.first;
-            if !self.by_offset.get(&first).is_some_and(is_touched) {
-                continue;
-            }
-            let Some(lease) = self.remove(first) else {
-                continue;
+        // Others may hold far more of it.
+        let lots = (consumer, 0)..=(consumer, LotId::MAX);
+        let lots: Vec<LotId> = self.by_consumer.range(lots).map(|(_, id)| *id).collect();
+        let mut held: Vec<Range> = lots.iter().flat_map(|id| self.lots.members(*id)).collect();
+        held.sort_unstable();
+        let mut taken = Vec::new();
+        for range in ranges {
+            let from = held.partition_point(|held| held.last < range.first);
+            let upto = held.partition_point(|held| held.first <= range.last);
+            let cut = |held: &Range| Range {
+                first: held.first.max(range.first),
+                last: held.last.min(range.last),
             };
-            let cut = attempted(
-                first.max(range.first),
-                lease.last.min(range.last),
-                lease.attempt,
-            );
-            if first < cut.range.first {
-                let last = cut.range.first - 1;
-                self.put(first, Lease { last, ..lease });
-            }
-            if cut.range.last < lease.last {
-                self.put(cut.range.last + 1, lease);
-            }
-            taken.push(cut);
+            let parts: Vec<Range> = held
+                .get(from..upto)
+                .into_iter()
+                .flatten()
+                .map(cut)
+                .collect();
+            taken.extend(self.take_if(&parts, |lease| lease.consumer == consumer));
         }
         taken
     }
 
-    /// Ends every lease whose deadline has passed; says who held it.
+    /// Ends what anybody holds of ranges.
+    pub fn end(&mut self, ranges: &[Range]) {
+        if !self.lots.is_empty() {
+            self.take_if(ranges, |_| true);
+        }
+    }
+
+    fn take_if(&mut self, ranges: &[Range], wanted: impl Fn(&Lease) -> bool) -> Vec<Attempted> {
+        let mut taken = Vec::with_capacity(ranges.len());
+        let emptied = self.lots.take(ranges, wanted, |range, lease| {
+            push(&mut taken, attempted(range, lease));
+        });
+        self.close(&emptied);
+        self.offsets -= taken.iter().map(|taken| taken.range.count()).sum::<u64>();
+        taken
+    }
+
+    fn close(&mut self, emptied: &[LotId]) {
+        for id in emptied {
+            if let Some(lease) = self.lots.close(*id) {
+                self.by_consumer.remove(&(lease.consumer, *id));
+                self.deadlines.remove(&(lease.deadline, *id));
+            }
+        }
+    }
+
+    /// Ends every lease whose deadline has passed; says who held it. In order of offsets.
     pub fn take_expired(&mut self, now: u64) -> Vec<(ConsumerId, Attempted)> {
         let mut expired = Vec::new();
-        while let Some((&deadline, bucket)) = self.deadlines.first_key_value()
+        while let Some((deadline, id)) = self.deadlines.first().copied()
             && deadline <= now
         {
-            let mut firsts = bucket.firsts.clone();
-            firsts.sort_unstable();
-            firsts.dedup();
-            for first in firsts {
-                let ends_now = |lease: &Lease| lease.deadline == deadline;
-                if self.by_offset.get(&first).is_some_and(ends_now)
-                    && let Some(lease) = self.remove(first)
-                {
-                    let range = attempted(first, lease.last, lease.attempt);
-                    expired.push((lease.consumer, range));
-                }
-            }
-            // All of them are gone, and the bucket with the last.
-            self.deadlines.remove(&deadline);
+            self.deadlines.pop_first();
+            let Some(lease) = self.lots.about(id).copied() else {
+                continue;
+            };
+            let members = self.lots.members(id);
+            let mut taken = Vec::new();
+            let emptied = self.lots.take(
+                &members,
+                |_| true,
+                |range, lease| {
+                    push(&mut taken, attempted(range, lease));
+                },
+            );
+            self.close(&emptied);
+            self.offsets -= taken.iter().map(|taken| taken.range.count()).sum::<u64>();
+            expired.extend(taken.into_iter().map(|taken| (lease.consumer, taken)));
         }
+        expired.sort_unstable_by_key(|(_, taken)| taken.range);
         expired
     }
 
     /// When the first deadline passes, if one does.
     pub fn next_deadline(&self) -> Option<u64> {
-        let first = self.deadlines.first_key_value().map(|(at, _)| *at);
+        let first = self.deadlines.first().map(|(at, _)| *at);
         first.filter(|at| *at != u64::MAX)
     }
 }
 
-fn attempted(first: u64, last: u64, attempt: u32) -> Attempted {
+fn attempted(range: Range, lease: &Lease) -> Attempted {
     Attempted {
-        range: Range { first, last },
-        attempt,
+        range,
+        attempt: lease.attempt,
+    }
+}
+
+/// Appends what lies behind what is there; as one with it, where they touch and are alike.
+pub(crate) fn push(all: &mut Vec<Attempted>, next: Attempted) {
+    match all.last_mut() {
+        Some(last) if last.range.last + 1 == next.range.first && last.attempt == next.attempt => {
+            last.range.last = next.range.last;
+        }
+        _ => all.push(next),
     }
 }

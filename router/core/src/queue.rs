@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 
 use waypost_wire::Code;
 use waypost_wire::data::Range;
+use waypost_wire::ranges::RangeSet;
 
 use crate::dedup::Dedup;
 use crate::group::{Attempted, ConsumerId, Group};
 use crate::journal::{Entry, GroupId, GroupKind, GroupOptions, GroupSnapshot, Snapshot};
-use crate::ranges::RangeSet;
 
 pub use keeping::{Over, Truncated};
 
@@ -191,6 +191,11 @@ impl Queue {
         let is_there = offset >= self.first && !self.gone.contains(offset);
         let mut groups = self.groups.values();
         is_there && (self.groups.is_empty() || groups.any(|g| !g.group.is_done(offset)))
+    }
+
+    /// Whether a consumer of some group holds a message.
+    pub fn is_held(&self, offset: u64) -> bool {
+        self.groups.values().any(|g| g.group.is_held(offset))
     }
 
     /// The last offset of the stretch from `offset` on that a consumer of some group holds, if one

@@ -1,218 +1,183 @@
 //! What a group was given back, or passed over, and will deliver: at once, or when its time has
 //! come.
 //!
-//! Invariant: all ranges are disjoint, and the indexes of `delayed` are its own.
+//! What is due is a set; attempts are kept of what is above its first. What waits for the same
+//! moment and attempt is one lot. Invariant: no offset is due and delayed, and each lot of `delayed`
+//! is in `dues` under what is said of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use waypost_wire::data::Range;
+use waypost_wire::ranges::RangeSet;
 
 use crate::group::Attempted;
+use crate::lots::{LotId, Lots};
+use crate::pages::Pages;
 
-#[derive(Clone, Copy, Debug)]
-struct Delayed {
-    last: u64,
-    attempt: u32,
-    due: u64,
-}
+/// When a delayed message is due, and its next attempt.
+type Delayed = (u64, u32);
 
 /// The waiting messages of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    /// First offset to (last, attempt): due now.
-    again: BTreeMap<u64, (u64, u32)>,
-    /// Offset to attempt: passed over in a `key` group; their turn comes with their key's.
-    parked: BTreeMap<u64, u32>,
-    /// By first offset.
-    delayed: BTreeMap<u64, Delayed>,
-    /// (due, first).
-    dues: BTreeSet<(u64, u64)>,
-    /// The firsts of what is delayed and was delivered before.
-    retries: BTreeSet<u64>,
+    /// Due now.
+    due: RangeSet,
+    /// The next attempt of what is due now, or was passed over in a `key` group, where it is not the
+    /// first.
+    attempts: Pages,
+    delayed: Lots<Delayed>,
+    dues: BTreeMap<Delayed, LotId>,
+    /// What is delayed and was delivered before.
+    retries: RangeSet,
 }
 
 impl Waiting {
-    /// How many ranges wait.
+    /// How many entries it takes, of about 64 bytes at most; those for attempts of what is due are
+    /// not counted.
     pub fn len(&self) -> usize {
-        self.again.len() + self.delayed.len()
+        self.due.len() + self.delayed.weight()
     }
 
-    /// Each range and its next attempt.
-    pub fn iter(&self) -> impl Iterator<Item = Attempted> + '_ {
-        let again = self
-            .again
-            .iter()
-            .map(|(&first, &(last, attempt))| attempted(first, last, attempt));
-        let delayed = self
-            .delayed
-            .iter()
-            .map(|(&first, d)| attempted(first, d.last, d.attempt));
-        let parked = self
-            .parked
-            .iter()
-            .map(|(&offset, &attempt)| attempted(offset, offset, attempt));
-        again.chain(delayed).chain(parked)
+    /// Runs of messages whose next attempt is not the first.
+    pub fn retried(&self) -> impl Iterator<Item = Attempted> + '_ {
+        let due = self.attempts.iter();
+        let due = due.map(|(range, attempt)| Attempted { range, attempt });
+        let delayed = self.delayed.iter().map(|(range, (_, attempt))| Attempted {
+            range,
+            attempt: *attempt,
+        });
+        due.chain(delayed.filter(|delayed| delayed.attempt > 1))
     }
 
     /// Adds a message whose turn comes with its key's.
     pub fn park(&mut self, offset: u64, attempt: u32) {
-        self.parked.insert(offset, attempt);
+        if attempt > 1 {
+            self.attempts.put(&[Range::one(offset)], attempt);
+        }
     }
 
-    /// The first range that is due now.
+    /// The first messages that are due now, at one attempt.
     pub fn first(&self) -> Option<Attempted> {
-        let (&first, &(last, attempt)) = self.again.first_key_value()?;
-        Some(attempted(first, last, attempt))
+        let first = self.due.first()?;
+        Some(self.attempt_of(self.due.covering(first)?))
+    }
+
+    /// What of a range is due now.
+    pub fn due_within(&self, range: Range) -> Vec<Range> {
+        self.due.within(range).collect()
     }
 
     /// The lowest offset that was delivered before and waits for its time.
     pub fn first_retry(&self) -> Option<u64> {
-        self.retries.first().copied()
+        self.retries.first()
     }
 
     /// Adds a range that is due now, or at `due`.
     pub fn put(&mut self, waiting: Attempted, due: Option<u64>) {
-        let Attempted {
-            range: Range { first, last },
-            attempt,
-        } = waiting;
-        match due {
-            None => drop(self.again.insert(first, (last, attempt))),
-            Some(due) => self.put_delayed(first, Delayed { last, attempt, due }),
+        let Attempted { range, attempt } = waiting;
+        let Some(due) = due else {
+            self.due.insert(range);
+            if attempt > 1 {
+                self.attempts.put(&[range], attempt);
+            }
+            return;
+        };
+        if attempt > 1 {
+            self.retries.insert(range);
+        }
+        let delayed = (due, attempt);
+        match self.dues.get(&delayed) {
+            Some(id) => self.delayed.add(*id, &[range]),
+            None => {
+                let id = self.delayed.open(delayed, &[range]);
+                self.dues.insert(delayed, id);
+            }
         }
     }
 
-    fn put_delayed(&mut self, first: u64, delayed: Delayed) {
-        self.dues.insert((delayed.due, first));
-        if delayed.attempt > 1 {
-            self.retries.insert(first);
-        }
-        self.delayed.insert(first, delayed);
+    /// The next attempt of a message that is due now or was passed over.
+    pub fn attempt(&self, offset: u64) -> u32 {
+        self.attempts.get(offset).max(1)
     }
 
-    fn remove_delayed(&mut self, first: u64) -> Option<Delayed> {
-        let delayed = self.delayed.remove(&first)?;
-        self.dues.remove(&(delayed.due, first));
-        self.retries.remove(&first);
-        Some(delayed)
-    }
-
-    /// The attempt that a parked message is at.
-    pub fn parked_attempt(&self, offset: u64) -> u32 {
-        self.parked.get(&offset).copied().unwrap_or(1)
+    /// The next attempt of any message that waits and was tried before.
+    pub fn retry(&self, offset: u64) -> Option<u32> {
+        let delayed = self.delayed.get(offset).map(|(_, attempt)| *attempt);
+        delayed.or_else(|| Some(self.attempts.get(offset)).filter(|attempt| *attempt > 0))
     }
 
     /// Takes out what is due now in `range`, parked or not.
-    pub fn take(&mut self, range: Range) -> Vec<Attempted> {
-        let mut taken = self.take_again(range);
-        if !self.parked.is_empty() {
-            let parked = self
-                .parked
-                .extract_if(range.first..=range.last, |_, _| true);
-            taken.extend(parked.map(|(offset, attempt)| attempted(offset, offset, attempt)));
+    pub fn take(&mut self, range: Range) {
+        self.due.remove(range);
+        if !self.attempts.is_empty() {
+            self.attempts.take(&[range], |_| true, |_, _| {});
         }
-        taken
-    }
-
-    fn take_again(&mut self, range: Range) -> Vec<Attempted> {
-        let start = start_of(&self.again, range);
-        let firsts: Vec<u64> = self
-            .again
-            .range(start..=range.last)
-            .filter(|(_, (last, _))| *last >= range.first)
-            .map(|(first, _)| *first)
-            .collect();
-        let mut taken = Vec::with_capacity(firsts.len());
-        for first in firsts {
-            let Some((last, attempt)) = self.again.remove(&first) else {
-                continue;
-            };
-            let part = attempted(first.max(range.first), last.min(range.last), attempt);
-            if first < part.range.first {
-                self.again.insert(first, (part.range.first - 1, attempt));
-            }
-            if part.range.last < last {
-                self.again.insert(part.range.last + 1, (last, attempt));
-            }
-            taken.push(part);
-        }
-        taken
     }
 
     /// The start of `range` that is at one attempt: what is due here, or at the first otherwise.
     pub fn attempt_of(&self, range: Range) -> Attempted {
         let Range { first, last } = range;
-        let here = self.again.range(..=first).next_back();
-        if let Some((_, (end, attempt))) = here.filter(|(_, (end, _))| *end >= first) {
-            return attempted(first, last.min(*end), *attempt);
+        let until = |last| Range { first, last };
+        match self.attempts.within(range).next() {
+            None => Attempted { range, attempt: 1 },
+            Some((run, attempt)) if run.first == first => Attempted {
+                range: until(run.last.min(last)),
+                attempt,
+            },
+            Some((run, _)) => Attempted {
+                range: until(run.first - 1),
+                attempt: 1,
+            },
         }
-        let next = self
-            .again
-            .range(first..=last)
-            .next()
-            .map(|(next, _)| next - 1);
-        attempted(first, next.unwrap_or(last), 1)
     }
 
     /// Whether an offset waits for its time.
     pub fn is_delayed(&self, offset: u64) -> bool {
-        let before = self.delayed.range(..=offset).next_back();
-        before.is_some_and(|(_, delayed)| delayed.last >= offset)
+        self.delayed.get(offset).is_some()
     }
 
-    /// Forgets everything in `range`, due or not.
-    pub fn forget(&mut self, range: Range) {
-        self.take(range);
-        let start = start_of(&self.delayed, range);
-        let firsts: Vec<u64> = self
-            .delayed
-            .range(start..=range.last)
-            .filter(|(_, delayed)| delayed.last >= range.first)
-            .map(|(first, _)| *first)
-            .collect();
-        for first in firsts {
-            let Some(delayed) = self.remove_delayed(first) else {
-                continue;
-            };
-            if first < range.first {
-                let last = range.first - 1;
-                self.put_delayed(first, Delayed { last, ..delayed });
-            }
-            if delayed.last > range.last {
-                self.put_delayed(range.last + 1, delayed);
+    /// Forgets everything in ranges, due or not.
+    pub fn forget(&mut self, ranges: &[Range]) {
+        ranges.iter().for_each(|range| self.take(*range));
+        if !self.delayed.is_empty() {
+            self.take_delayed(ranges);
+        }
+    }
+
+    fn take_delayed(&mut self, ranges: &[Range]) -> Vec<Attempted> {
+        let mut taken = Vec::new();
+        let emptied = self.delayed.take(
+            ranges,
+            |_| true,
+            |range, (_, attempt)| {
+                let attempt = *attempt;
+                taken.push(Attempted { range, attempt });
+            },
+        );
+        for id in emptied {
+            if let Some(delayed) = self.delayed.close(id) {
+                self.dues.remove(&delayed);
             }
         }
+        let retries = taken.iter().filter(|taken| taken.attempt > 1);
+        retries.for_each(|taken| self.retries.remove(taken.range));
+        taken
     }
 
     /// Takes out what was delayed until now.
     pub fn take_due(&mut self, now: u64) -> Vec<Attempted> {
         let mut taken = Vec::new();
-        while let Some(&(due, first)) = self.dues.first()
-            && due <= now
+        while let Some(entry) = self.dues.first_entry()
+            && entry.key().0 <= now
         {
-            if let Some(delayed) = self.remove_delayed(first) {
-                taken.push(attempted(first, delayed.last, delayed.attempt));
-            }
+            let members = self.delayed.members(entry.remove());
+            taken.extend(self.take_delayed(&members));
         }
         taken
     }
 
     /// When [`Waiting::take_due`] has something next.
     pub fn next_due(&self) -> Option<u64> {
-        self.dues.first().map(|(at, _)| *at)
-    }
-}
-
-/// Where a walk over what overlaps `range` begins.
-fn start_of<T>(map: &BTreeMap<u64, T>, range: Range) -> u64 {
-    map.range(..=range.first)
-        .next_back()
-        .map_or(range.first, |(first, _)| *first)
-}
-
-fn attempted(first: u64, last: u64, attempt: u32) -> Attempted {
-    Attempted {
-        range: Range { first, last },
-        attempt,
+        self.dues.first_key_value().map(|((due, _), _)| *due)
     }
 }

@@ -1,6 +1,8 @@
 //! What kinds of groups, producers and acks out of order cost a shard, without a network.
 //!
-//! `cargo bench -p waypost-shard --bench groups -- [directory]`
+//! `cargo bench -p waypost-shard --bench groups -- [directory [case [consumers]]]`
+//!
+//! A case is `shared`, `exclusive`, `key`, `plain` or `produced`: one form alone, for a profiler.
 //!
 //! The log lies in the directory; in memory (`/dev/shm`) its syncs cost nothing and the figures are
 //! the shard's own. All forms take turns in one run; compare the ratios, not the times.
@@ -214,10 +216,28 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// One form alone.
+fn one(dir: &Path, slabs: &[Slab], case: &str, consumers: u64) -> f64 {
+    match case {
+        "plain" => intake(dir, slabs, false),
+        "produced" => intake(dir, slabs, true),
+        "exclusive" => through(dir, slabs, GroupKind::Exclusive, consumers),
+        "key" => through(dir, slabs, GroupKind::Key, consumers),
+        _ => through(dir, slabs, GroupKind::Shared, consumers),
+    }
+}
+
 fn main() {
-    let given = std::env::args().skip(1).find(|word| !word.starts_with('-'));
-    let dir = given.map_or_else(std::env::temp_dir, PathBuf::from);
+    let mut given = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'));
+    let dir = given.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let slabs = slabs();
+    if let Some(case) = given.next() {
+        let consumers = given.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+        let time = one(&dir, &slabs, &case, consumers);
+        return println!("{case}, {consumers} consumers: {time:.0} ns a message");
+    }
     println!("published, delivered and acked, ns a message; and the rate against 'shared'");
     for consumers in [1, 2, 8] {
         for kind in [GroupKind::Exclusive, GroupKind::Key] {

@@ -4,10 +4,10 @@
 //! are wanted; the answer says where to go on.
 
 use bytes::Bytes;
-use waypost_core::ranges::RangeSet;
 use waypost_log::Vfs;
 use waypost_wire::control;
 use waypost_wire::data::Range;
+use waypost_wire::ranges::RangeSet;
 use waypost_wire::{Filter, RecordRef};
 
 use crate::deliver::Found;

@@ -229,10 +229,14 @@ impl<V: Vfs> Shard<V> {
         let is_plain = runs.len() == 1 && first.attempt == 1;
         let detail = match is_plain {
             true => Vec::new(),
-            false => runs
-                .iter()
-                .flat_map(|run| (run.range.first..=run.range.last).map(|at| (at, run.attempt)))
-                .collect(),
+            false => {
+                let mut detail = Vec::with_capacity(slab.count() as usize);
+                for run in runs {
+                    let offsets = run.range.first..=run.range.last;
+                    detail.extend(offsets.map(|at| (at, run.attempt)));
+                }
+                detail
+            }
         };
         let Some(slot) = self.slots.get_mut(&id) else {
             return;

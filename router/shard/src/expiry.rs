@@ -10,10 +10,10 @@ use waypost_core::group::{Attempted, ConsumerId};
 use waypost_core::journal::Entry;
 use waypost_core::lastvalue::LastValues;
 use waypost_core::queue::Retain;
-use waypost_core::ranges::RangeSet;
 use waypost_core::settings::Expired;
 use waypost_log::Vfs;
 use waypost_wire::data::Range;
+use waypost_wire::ranges::RangeSet;
 
 use crate::deliver::Found;
 use crate::slot::Slot;
@@ -205,29 +205,31 @@ impl<V: Vfs> Shard<V> {
         let Some(slot) = self.slots.get(&id).filter(|_| !expired.is_empty()) else {
             return;
         };
-        let tried = slot
-            .queue
-            .groups()
-            .values()
-            .flat_map(|g| g.group.attempts());
-        let tried: Vec<Attempted> = tried.collect();
-        if tried.is_empty() {
-            return;
-        }
-        let each = expired.iter().flat_map(|e| {
-            (e.run.range.first..=e.run.range.last).map(|offset| {
-                let here = tried
-                    .iter()
-                    .filter(|t| (t.range.first..=t.range.last).contains(&offset));
-                let attempt = here.map(|t| t.attempt - 1).max().unwrap_or(0);
-                let range = Range::one(offset);
-                Expiring {
-                    run: Attempted { range, attempt },
-                    ..*e
+        let tried = |offset: u64| {
+            let groups = slot.queue.groups().values();
+            let attempts = groups.filter_map(|g| g.group.attempt(offset));
+            attempts.max().map_or(0, |attempt| attempt - 1)
+        };
+        let mut known: Vec<Expiring> = Vec::with_capacity(expired.len());
+        for expiring in expired.iter() {
+            let Range { first, last } = expiring.run.range;
+            for offset in first..=last {
+                let attempt = tried(offset);
+                match known.last_mut() {
+                    Some(before) if offset > first && before.run.attempt == attempt => {
+                        before.run.range.last = offset;
+                    }
+                    _ => known.push(Expiring {
+                        run: Attempted {
+                            range: Range::one(offset),
+                            attempt,
+                        },
+                        ..*expiring
+                    }),
                 }
-            })
-        });
-        *expired = each.collect();
+            }
+        }
+        *expired = known;
     }
 
     /// A run of a group expired before it could be delivered.
@@ -236,7 +238,7 @@ impl<V: Vfs> Shard<V> {
             return;
         };
         let Range { first, last } = expiring.run.range;
-        let held = (first..=last).find(|offset| slot.queue.held_until(*offset).is_some());
+        let held = (first..=last).find(|offset| slot.queue.is_held(*offset));
         let part = |first, last| Attempted {
             range: Range { first, last },
             ..expiring.run
@@ -371,7 +373,7 @@ fn look_at_chunk(
             Fate::Waits { until } => head.again_at(until),
             Fate::Expired { ttl_ms } => {
                 is_over = false;
-                if slot.queue.held_until(here).is_some() {
+                if slot.queue.is_held(here) {
                     head.again_at(signed(now.mono_ms + RETRY_MS));
                 } else if slot.queue.needs(here) {
                     head.expire(here, ttl_ms);

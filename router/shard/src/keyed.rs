@@ -4,23 +4,32 @@
 //! frame, its records copied together. What cannot go now is parked with its key, and read again
 //! when its turn comes ([`waypost_core::keyed`] decides).
 
-use waypost_core::group::{Attempted, ConsumerId};
+use waypost_core::group::{Attempted, ConsumerId, Group};
 use waypost_core::keyed;
+use waypost_core::queue::NamedGroup;
 use waypost_log::Vfs;
 use waypost_wire::data::Range;
 use waypost_wire::peek;
-use waypost_wire::slab::SlabBuilder;
 
 use crate::deliver::{Found, Picked, Room, Work};
 use crate::slot::Chunk;
 use crate::{Now, Shard, SlotId};
+
+/// Where records lie in a slab's bytes.
+type Span = std::ops::Range<usize>;
+
+/// Runs for which there is room from the start: a batch's part for one of several consumers.
+const RUNS_EXPECTED: usize = 64;
 
 /// What one consumer gets of a chunk.
 struct Picks {
     consumer: ConsumerId,
     room: Room,
     runs: Vec<Attempted>,
-    slab: SlabBuilder,
+    /// Where the records of each run lie.
+    spans: Vec<Span>,
+    count: u32,
+    bytes: usize,
 }
 
 impl Picks {
@@ -28,34 +37,91 @@ impl Picks {
         Picks {
             consumer,
             room,
-            runs: Vec::new(),
-            slab: SlabBuilder::new(),
+            runs: Vec::with_capacity(RUNS_EXPECTED),
+            spans: Vec::with_capacity(RUNS_EXPECTED),
+            count: 0,
+            bytes: 0,
         }
     }
 
     /// Whether one more fits. The first one does, whatever its size: otherwise a large one would
     /// never go.
-    fn fits(&self, body: &[u8]) -> bool {
-        let count = u64::from(self.slab.count());
-        let is_room = count
-            < self
-                .room
-                .messages
-                .min(waypost_wire::BATCH_MESSAGES_MAX as u64);
-        is_room && (count == 0 || self.slab.len() + body.len() + 8 <= self.room.bytes)
+    fn fits(&self, span: &Span) -> bool {
+        let most = (waypost_wire::BATCH_MESSAGES_MAX as u64).min(self.room.messages);
+        let is_room = u64::from(self.count) < most;
+        is_room && (self.count == 0 || self.bytes + span.len() <= self.room.bytes)
     }
 
-    fn push(&mut self, offset: u64, attempt: u32, body: &[u8]) {
-        self.slab.push(body);
-        match self.runs.last_mut() {
-            Some(run) if run.range.last + 1 == offset && run.attempt == attempt => {
-                run.range.last = offset;
-            }
-            _ => self.runs.push(Attempted {
-                range: Range::one(offset),
-                attempt,
-            }),
+    fn push(&mut self, offset: u64, attempt: u32, span: Span) {
+        self.count += 1;
+        self.bytes += span.len();
+        if let (Some(run), Some(last)) = (self.runs.last_mut(), self.spans.last_mut())
+            && run.range.last + 1 == offset
+            && run.attempt == attempt
+        {
+            run.range.last = offset;
+            last.end = span.end;
+            return;
         }
+        self.spans.push(span);
+        self.runs.push(Attempted {
+            range: Range::one(offset),
+            attempt,
+        });
+    }
+}
+
+/// What becomes of a run.
+#[derive(Default)]
+struct Dealt {
+    /// What the group's filters do not take.
+    passed: Vec<Range>,
+    /// Who gets something, or would.
+    consumers: Vec<ConsumerId>,
+    /// Of each of them; nothing for one that has no room.
+    picks: Vec<Option<Picks>>,
+}
+
+impl Dealt {
+    fn of(
+        &mut self,
+        consumer: ConsumerId,
+        room: impl FnOnce(ConsumerId) -> Option<Room>,
+    ) -> Option<&mut Picks> {
+        let known = self.consumers.iter().position(|known| *known == consumer);
+        let index = known.unwrap_or_else(|| {
+            self.consumers.push(consumer);
+            let picks = room(consumer).map(|room| Picks::new(consumer, room));
+            self.picks.push(picks);
+            self.picks.len() - 1
+        });
+        self.picks.get_mut(index)?.as_mut()
+    }
+}
+
+/// The records of a chunk, looked up in an order that mostly ascends.
+struct Finder<'a> {
+    chunk: &'a Chunk,
+    records: Box<dyn Iterator<Item = (Span, &'a [u8])> + 'a>,
+    next: u64,
+}
+
+impl<'a> Finder<'a> {
+    fn new(chunk: &'a Chunk) -> Finder<'a> {
+        Finder {
+            chunk,
+            records: Box::new(chunk.slab.records()),
+            next: chunk.first_offset,
+        }
+    }
+
+    fn find(&mut self, offset: u64) -> Option<Span> {
+        if offset < self.next {
+            *self = Finder::new(self.chunk);
+        }
+        let skip = offset.checked_sub(self.next)?;
+        self.next = offset + 1;
+        Some(self.records.nth(usize::try_from(skip).ok()?)?.0)
     }
 }
 
@@ -131,66 +197,27 @@ impl<V: Vfs> Shard<V> {
         run: Attempted,
         chunk: &Chunk,
     ) -> u64 {
-        let Some(slot) = self.slots.get_mut(&id) else {
+        let slot = self.slots.get_mut(&id);
+        let Some(named) = slot.and_then(|s| s.queue.group_mut(group)) else {
             return 0;
         };
-        let Some(named) = slot.queue.group_mut(group) else {
-            return 0;
-        };
-        let (first, filters) = (run.range.first, &named.options.filters);
-        let mut passed: Vec<Range> = Vec::new();
-        let mut dealt: Vec<Picks> = Vec::new();
-        let skip = (first - chunk.first_offset) as usize;
-        let bodies = chunk.slab.iter().skip(skip);
-        for (offset, body) in (first..=run.range.last).zip(bodies) {
-            let is_taken = filters.is_empty()
-                || peek::topic(body).is_none_or(|t| filters.iter().any(|f| f.matches(t)));
-            if !is_taken {
-                named.group.claim(Range::one(offset));
-                passed.push(Range::one(offset));
-                continue;
-            }
-            let key = peek::key(body).map(keyed::hash);
-            let Some(keys) = named.group.keys_mut() else {
-                break;
-            };
-            let wanted = match key {
-                Some(key) => keys.taker(key),
-                None => Some(taker),
-            };
-            let room = |consumer| self.consumers.get(&consumer)?.room(&self.options, now);
-            let picks = wanted.and_then(|consumer| picks_of(&mut dealt, consumer, room));
-            match (picks.filter(|picks| picks.fits(body)), key) {
-                (Some(picks), key) => {
-                    if let Some(key) = key {
-                        keys.given(offset, key, picks.consumer);
-                    }
-                    let attempt = named.group.claim(Range::one(offset));
-                    picks.push(offset, attempt, body);
-                }
-                (None, Some(key)) if !keys.is_full() => {
-                    let attempt = named.group.claim(Range::one(offset));
-                    named.group.park(offset, attempt, key);
-                }
-                // Another turn begins here, when there is room.
-                (None, _) => break,
-            }
-        }
-        if !passed.is_empty() {
-            named.group.remove(&passed);
+        let room = |consumer| self.consumers.get(&consumer)?.room(&self.options, now);
+        let dealt = deal(named, taker, run, chunk, room);
+        if !dealt.passed.is_empty() {
+            named.group.remove(&dealt.passed);
             self.moved.insert(id);
             self.sync_soon(id, now);
         }
-        for picks in dealt {
-            self.send_picks(id, group, chunk.time_ms, picks);
+        for picks in dealt.picks.into_iter().flatten() {
+            self.send_picks(id, group, chunk, picks);
         }
-        passed.len() as u64
+        dealt.passed.len() as u64
     }
 
     /// Gives a consumer what is parked for it; says whether it could be read.
     fn hand_over_ready(&mut self, id: SlotId, group: &str, consumer: ConsumerId, now: Now) -> bool {
         while let Some(room) = self.room_of(consumer, now)
-            && let Some((first, _)) = self.next_parked(id, group, consumer)
+            && let Some(first) = self.next_parked(id, group, consumer)
         {
             let chunk = match self.chunk_at(id, group, first) {
                 Found::Chunk(chunk) => chunk,
@@ -208,33 +235,36 @@ impl<V: Vfs> Shard<V> {
                 }
             };
             let mut picks = Picks::new(consumer, room);
-            while let Some((offset, key)) = self.next_parked(id, group, consumer)
+            let mut finder = Finder::new(&chunk);
+            // What may wait or expire is looked at one by one.
+            let most = match self.is_sifted(id, &chunk) {
+                true => 1,
+                false => u32::MAX,
+            };
+            while let Some(offset) = self.next_parked(id, group, consumer)
                 && (chunk.first_offset..chunk.end()).contains(&offset)
-                && let Some(body) = chunk
-                    .slab
-                    .iter()
-                    .nth((offset - chunk.first_offset) as usize)
-                && picks.fits(body)
             {
-                let range = Range::one(offset);
-                let slot = self.slots.get(&id);
-                let named = slot.and_then(|s| s.queue.groups().get(group));
-                let attempt = named.map_or(1, |n| n.group.parked_attempt(offset));
-                let run = Attempted { range, attempt };
-                if self.sift(id, group, run, &chunk, now).is_none() {
-                    continue;
-                }
                 let slot = self.slots.get_mut(&id);
                 let Some(named) = slot.and_then(|s| s.queue.group_mut(group)) else {
                     return true;
                 };
-                named.group.claim(range);
-                if let Some(keys) = named.group.keys_mut() {
-                    keys.given(offset, key, consumer);
+                let run = Attempted {
+                    range: Range::one(offset),
+                    attempt: named.group.parked_attempt(offset),
+                };
+                if most == 1 && self.sift(id, group, run, &chunk, now).is_none() {
+                    continue;
                 }
-                picks.push(offset, attempt, body);
+                let slot = self.slots.get_mut(&id);
+                let named = slot.and_then(|s| s.queue.group_mut(group));
+                let picked = named.map_or(0, |n| {
+                    pick_parked(&mut n.group, &mut finder, &mut picks, most)
+                });
+                if picked == 0 {
+                    break;
+                }
             }
-            self.send_picks(id, group, chunk.time_ms, picks);
+            self.send_picks(id, group, &chunk, picks);
         }
         true
     }
@@ -243,44 +273,102 @@ impl<V: Vfs> Shard<V> {
         self.consumers.get(&consumer)?.room(&self.options, now)
     }
 
-    fn next_parked(
-        &mut self,
-        id: SlotId,
-        group: &str,
-        consumer: ConsumerId,
-    ) -> Option<(u64, keyed::KeyHash)> {
+    fn next_parked(&mut self, id: SlotId, group: &str, consumer: ConsumerId) -> Option<u64> {
         let named = self.slots.get_mut(&id)?.queue.group_mut(group)?;
-        named.group.keys_mut()?.ready(consumer)
+        Some(named.group.keys_mut()?.ready(consumer)?.0)
     }
 
-    fn send_picks(&mut self, id: SlotId, group: &str, time_ms: u64, mut picks: Picks) {
+    fn send_picks(&mut self, id: SlotId, group: &str, chunk: &Chunk, picks: Picks) {
+        if picks.count == 0 {
+            return;
+        }
         let slot = self.slots.get_mut(&id);
         if let Some(named) = slot.and_then(|s| s.queue.group_mut(group)) {
-            for run in &picks.runs {
-                named.group.give(picks.consumer, *run, picks.room.deadline);
-            }
+            named
+                .group
+                .give(picks.consumer, &picks.runs, picks.room.deadline);
         }
         let picked = Picked {
-            time_ms,
+            time_ms: chunk.time_ms,
             runs: &picks.runs,
-            slab: picks.slab.finish(),
+            slab: chunk.slab.gather(&picks.spans, picks.count),
         };
         self.send(id, picks.consumer, picked);
     }
 }
 
-/// A consumer's part of what is dealt out, if it has room for any.
-fn picks_of(
-    dealt: &mut Vec<Picks>,
-    consumer: ConsumerId,
+/// Decides who gets which messages of a run, parks those that cannot go now, and claims all of them:
+/// the whole run, unless there is no room for more.
+fn deal(
+    named: &mut NamedGroup,
+    taker: ConsumerId,
+    run: Attempted,
+    chunk: &Chunk,
     room: impl Fn(ConsumerId) -> Option<Room>,
-) -> Option<&mut Picks> {
-    let index = match dealt.iter().position(|picks| picks.consumer == consumer) {
-        Some(index) => index,
-        None => {
-            dealt.push(Picks::new(consumer, room(consumer)?));
-            dealt.len() - 1
-        }
+) -> Dealt {
+    let mut dealt = Dealt::default();
+    let (first, filters) = (run.range.first, &named.options.filters);
+    let Some(keys) = named.group.keys_mut() else {
+        return dealt;
     };
-    dealt.get_mut(index)
+    let mut known = Vec::with_capacity(run.range.count() as usize);
+    let mut parked = Vec::new();
+    let skip = (first - chunk.first_offset) as usize;
+    let records = chunk.slab.records().skip(skip);
+    for (offset, (span, body)) in (first..=run.range.last).zip(records) {
+        let is_taken = filters.is_empty()
+            || peek::topic(body).is_none_or(|t| filters.iter().any(|f| f.matches(t)));
+        if !is_taken {
+            dealt.passed.push(Range::one(offset));
+            known.push(0);
+            continue;
+        }
+        let key = peek::key(body).map(|key| keys.find(keyed::hash(key)));
+        let wanted = match key {
+            Some(key) => keys.taker(key),
+            None => Some(taker),
+        };
+        let picks = wanted.and_then(|consumer| dealt.of(consumer, &room));
+        match (picks.filter(|picks| picks.fits(&span)), key) {
+            (Some(picks), key) => {
+                if let Some(key) = key {
+                    keys.given(key, picks.consumer);
+                }
+                picks.push(offset, run.attempt, span);
+            }
+            (None, Some(key)) if !keys.is_full() => {
+                keys.park(offset, key);
+                parked.push(offset);
+            }
+            // Another turn begins here, when there is room.
+            (None, _) => break,
+        }
+        known.push(key.map_or(0, |key| key.number()));
+    }
+    keys.note(first, &known);
+    if let Some(more) = (known.len() as u64).checked_sub(1) {
+        let last = first + more;
+        named.group.claim(Range { first, last });
+    }
+    for offset in parked {
+        named.group.park(offset, run.attempt);
+    }
+    dealt
+}
+
+/// Picks what is parked for a consumer and lies in a chunk, `most` at most; says how many.
+fn pick_parked(group: &mut Group, finder: &mut Finder<'_>, picks: &mut Picks, most: u32) -> u32 {
+    let before = picks.count;
+    while picks.count - before < most
+        && let Some((offset, key)) = group.keys_mut().and_then(|k| k.ready(picks.consumer))
+        && (finder.chunk.first_offset..finder.chunk.end()).contains(&offset)
+        && let Some(span) = finder.find(offset).filter(|span| picks.fits(span))
+    {
+        let attempt = group.claim(Range::one(offset));
+        if let Some(keys) = group.keys_mut() {
+            keys.unpark(offset, key, picks.consumer);
+        }
+        picks.push(offset, attempt, span);
+    }
+    picks.count - before
 }

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use waypost_core::journal::Entry;
-use waypost_core::ranges::RangeSet;
 use waypost_log::{AppendError, Vfs};
 use waypost_wire::data::Range;
+use waypost_wire::ranges::RangeSet;
 use waypost_wire::{Slab, peek};
 
 use crate::deliver::Found;

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use waypost_core::journal::Entry;
-use waypost_core::ranges::RangeSet;
 use waypost_log::Vfs;
 use waypost_wire::data::Range;
+use waypost_wire::ranges::RangeSet;
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Message, RecordRef};
 

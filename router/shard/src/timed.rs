@@ -103,11 +103,16 @@ impl<V: Vfs> Shard<V> {
         chunk: &Chunk,
         now: Now,
     ) -> Option<Attempted> {
-        let slot = self.slots.get(&id)?;
-        if !chunk.is_timed && slot.queue.settings().ttl_ms.is_none() {
-            return Some(run);
+        match self.is_sifted(id, chunk) {
+            true => self.sift_timed(id, group, run, chunk, now),
+            false => Some(run),
         }
-        self.sift_timed(id, group, run, chunk, now)
+    }
+
+    /// Whether some record of a chunk may wait or expire.
+    pub(crate) fn is_sifted(&self, id: SlotId, chunk: &Chunk) -> bool {
+        let slot = self.slots.get(&id);
+        chunk.is_timed || slot.is_some_and(|s| s.queue.settings().ttl_ms.is_some())
     }
 
     fn sift_timed(

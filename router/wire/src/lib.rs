@@ -2,7 +2,7 @@
 //!
 //! This crate holds every format that crosses a process boundary: the record body ([`record`]),
 //! a run of records ([`slab`]), frames ([`frame`], [`data`], [`control`]), topics and filters
-//! ([`topic`]), and the error codes that both sides know ([`error`]). It has no clock, no sockets
+//! ([`topic`]), sets of offsets ([`ranges`]), and the error codes that both sides know ([`error`]). It has no clock, no sockets
 //! and no tasks; all input is taken as hostile and no input makes it panic.
 //!
 //! The prose of the formats is in `docs/protocol.md`; each layout is drawn once, in the module
@@ -13,6 +13,7 @@ pub mod data;
 pub mod error;
 pub mod frame;
 pub mod peek;
+pub mod ranges;
 pub mod record;
 pub mod slab;
 pub mod topic;

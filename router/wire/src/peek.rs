@@ -57,23 +57,40 @@ pub fn key(body: &[u8]) -> Option<&[u8]> {
     Fields::new(body).find(KEY)
 }
 
-struct Fields<'a>(Reader<'a>);
+/// What is left of a body's fields.
+struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
+    #[inline]
     fn new(body: &'a [u8]) -> Fields<'a> {
-        Fields(Reader::new(body.get(PREFIX_BYTES..).unwrap_or_default()))
+        Fields(body.get(PREFIX_BYTES..).unwrap_or_default())
     }
 
     /// The next field, unless it lies behind `last`.
     #[inline]
     fn next(&mut self, last: u64) -> Option<(u64, &'a [u8])> {
-        let id = self.0.varint()? >> 1;
+        // Most fields have an id and a length of a byte each.
+        if let [id @ ..0x40, length @ ..0x40, rest @ ..] = self.0
+            && let Some((value, rest)) = rest.split_at_checked(usize::from(*length))
+        {
+            let id = u64::from(*id >> 1);
+            if id > last {
+                return None;
+            }
+            self.0 = rest;
+            return Some((id, value));
+        }
+        let mut reader = Reader::new(self.0);
+        let id = reader.varint()? >> 1;
         if id > last {
             return None;
         }
-        Some((id, self.0.prefixed()?))
+        let value = reader.prefixed()?;
+        self.0 = reader.rest();
+        Some((id, value))
     }
 
+    #[inline]
     fn find(mut self, wanted: u64) -> Option<&'a [u8]> {
         while let Some((id, value)) = self.next(wanted) {
             if id == wanted {

@@ -73,6 +73,33 @@ impl Slab {
         }
     }
 
+    /// Where each record lies in the bytes, with its length before it, and its body.
+    pub fn records(&self) -> impl Iterator<Item = (std::ops::Range<usize>, &[u8])> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (start, end) = next(&self.bytes, at)?;
+            let span = at..end;
+            at = end;
+            Some((span, &self.bytes[start..end]))
+        })
+    }
+
+    /// The records that lie in these spans, which [`Slab::records`] gave, joined where they touch:
+    /// shared if it is one span, copied otherwise.
+    pub fn gather(&self, spans: &[std::ops::Range<usize>], count: u32) -> Slab {
+        let bytes = match spans {
+            [span] => self.bytes.slice(span.clone()),
+            spans => {
+                let length = spans.iter().map(|span| span.len()).sum();
+                let mut bytes = BytesMut::with_capacity(length);
+                let parts = spans.iter().filter_map(|s| self.bytes.get(s.clone()));
+                parts.for_each(|part| bytes.extend_from_slice(part));
+                bytes.freeze()
+            }
+        };
+        Slab::from_checked(bytes, count)
+    }
+
     /// The bodies as shared bytes, without copying them.
     pub fn bodies(&self) -> impl Iterator<Item = Bytes> + '_ {
         let mut at = 0;

@@ -42,6 +42,9 @@ pub fn get(bytes: &[u8]) -> Option<(u64, usize)> {
     }
     let raw = bytes.get(..length)?;
     let mut value = u64::from(first & 0x3f);
+    if let [_, second] = raw {
+        return Some((value << 8 | u64::from(*second), 2));
+    }
     for byte in &raw[1..] {
         value = value << 8 | u64::from(*byte);
     }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::oneshot;
 use waypost_wire::data::{ConsumerFrame, Deliver, Range};
+use waypost_wire::ranges::RangeSet;
 
 use super::Batch;
-use super::held::Held;
 use crate::error::Error;
 
 /// Which opening of the consumer's stream a delivery belongs to. What is said of an older one's
@@ -53,7 +53,8 @@ pub(crate) struct Inbox {
     delivered: (u64, u64),
     taken: (u64, u64),
     granted: (u64, u64),
-    held: Held,
+    /// What was delivered and of which nothing final was said.
+    held: RangeSet,
     words: Vec<ConsumerFrame>,
     stats: ConsumerStats,
     /// No more credit: the stream is finished once the application has settled what it holds.
@@ -85,7 +86,7 @@ impl Inbox {
         self.ready.clear();
         self.words.clear();
         (self.delivered, self.taken, self.granted) = ((0, 0), (0, 0), (0, 0));
-        self.held.clear();
+        self.held = RangeSet::new();
         self.draining = false;
     }
 
@@ -101,9 +102,7 @@ impl Inbox {
         }
         self.delivered = (messages + count, bytes + deliver.slab.bytes().len() as u64);
         self.stats.delivered += count;
-        super::ranges(&deliver)
-            .into_iter()
-            .for_each(|range| self.held.put(range));
+        self.held.insert_all(&super::ranges(&deliver));
         if count > 0 && !self.closing {
             self.ready
                 .push_back(Batch::new(SessionId(self.session), deliver));
@@ -139,9 +138,7 @@ impl Inbox {
     pub(crate) fn acked(&mut self, session: SessionId, ranges: &[Range]) {
         self.stats.acked += ranges.iter().map(Range::count).sum::<u64>();
         if session.0 == self.session {
-            ranges.iter().for_each(|range| {
-                self.held.take(*range);
-            });
+            self.held.remove_all(ranges);
         }
     }
 
@@ -171,7 +168,9 @@ impl Inbox {
             return Ok(false);
         }
         if is_final {
-            let taken: u64 = ranges.iter().map(|range| self.held.take(*range)).sum();
+            let before = self.held.offsets();
+            self.held.remove_all(ranges);
+            let taken = before - self.held.offsets();
             match &word {
                 ConsumerFrame::Ack(ranges) => {
                     self.stats.acked += ranges.iter().map(Range::count).sum::<u64>();
@@ -208,7 +207,7 @@ impl Inbox {
             }
             .put(out);
         }
-        self.closing || (self.draining && self.held.count() == 0)
+        self.closing || (self.draining && self.held.is_empty())
     }
 }
 

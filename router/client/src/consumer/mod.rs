@@ -15,7 +15,6 @@ use crate::client::Client;
 use crate::error::Error;
 
 mod driver;
-mod held;
 mod inbox;
 
 pub(crate) use inbox::{At, merge};
