@@ -172,19 +172,58 @@ enum Place {
     Acked,
 }
 
+/// One delivery of interleaved offsets is one lease, and each of its messages goes its own way.
+#[test]
+fn a_lease_is_any_set_of_offsets() {
+    let mut group = Group::new(GroupKind::Shared, 0);
+    group.claim(r(0, 999));
+    let part = |consumer: u64| -> Vec<Attempted> {
+        let offsets = (0..1000).filter(|offset| offset % 3 == consumer);
+        offsets.map(|offset| at(offset, offset, 1)).collect()
+    };
+    (0..3).for_each(|consumer| group.give(consumer, &part(consumer), 100 + consumer));
+    assert_eq!(group.in_flight(), 1000);
+    let third: Vec<Range> = part(1).iter().map(|run| run.range).collect();
+    assert!(group.holds(1, third[5]) && !group.holds(1, r(1, 2)));
+    // A consumer that names everything acks what is its own.
+    assert_eq!(group.ack(1, &[r(0, 5000)]), third);
+    assert_eq!((group.floor(), group.in_flight()), (0, 667));
+    assert_eq!(nack(&mut group, 2, &[r(500, 502)], None), [at(500, 500, 2)]);
+    assert_eq!(group.attempt(500), Some(2));
+    group.extend(2, &[r(0, 400)], 900);
+    let expired = group.take_expired(102);
+    assert_eq!(expired.len(), 334 + 199);
+    assert!(expired.is_sorted_by_key(|(_, run)| run.range.first));
+    let expired = expired.into_iter().map(|(_, run)| run).collect();
+    group.put_back(expired, |_| Some(500));
+    assert_eq!((group.in_flight(), group.next_timeout()), (133, Some(500)));
+    group.wake_delayed(500);
+    let mut again = 0;
+    while let Some(run) = deliver(&mut group, 9, 1000, 256, 1000) {
+        assert_eq!(run.attempt, 2);
+        again += run.range.count();
+    }
+    assert_eq!((again, group.ack(9, &[r(0, 999)]).len()), (534, 334));
+    assert_eq!(group.ack(2, &[r(0, 999)]).len(), 133);
+    assert_eq!(
+        (group.floor(), group.in_flight(), group.pending(1000)),
+        (1000, 0, 0)
+    );
+}
+
 proptest! {
     #[test]
-    fn like_a_table_of_messages(ops in proptest::collection::vec((0u8..8, 1u64..4, 0u64..40, 0u64..8), 0..120)) {
-        const N: u64 = 40;
+    fn like_a_table_of_messages(ops in proptest::collection::vec((0u8..8, 1u64..4, 0u64..700, 0u64..8), 0..120), wide in 1u64..60) {
+        const N: u64 = 700;
         let mut group = Group::new(GroupKind::Shared, 0);
         let mut model = vec![Place::Fresh; N as usize];
         let mut now = 0;
         for (op, consumer, first, extra) in ops {
-            let range = r(first, (first + extra).min(N - 1));
+            let range = r(first, (first + extra * wide).min(N - 1));
             let held = |model: &[Place]| (range.first..=range.last).filter(|o| model[*o as usize] == Place::Leased(consumer)).collect::<Vec<_>>();
             now += 1;
             match op {
-                0..=2 => if let Some(run) = deliver(&mut group, consumer, N, extra + 1, now + 20) {
+                0..=2 => if let Some(run) = deliver(&mut group, consumer, N, extra * wide + 1, now + 20) {
                     for o in run.range.first..=run.range.last {
                         prop_assert!(matches!(model[o as usize], Place::Fresh | Place::Again), "{o}");
                         model[o as usize] = Place::Leased(consumer);

@@ -198,3 +198,88 @@ fn of_page(pages: &Pages, page: u64, id: LotId) -> impl Iterator<Item = Range> +
     runs.filter(move |(_, number)| *number == id)
         .map(|(run, _)| run)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The members of all lots, from the lots' own side.
+    fn all(lots: &Lots<u64>, open: &BTreeMap<LotId, u64>) -> BTreeMap<u64, u64> {
+        let members = open.iter().flat_map(|(id, name)| {
+            let runs = lots.members(*id).into_iter();
+            runs.flat_map(|run| run.first..=run.last)
+                .map(|offset| (offset, *name))
+        });
+        members.collect()
+    }
+
+    proptest! {
+        /// The same as a map from offset to lot, whatever is added and taken.
+        #[test]
+        fn like_a_map(steps in proptest::collection::vec((0u8..6, 0u64..3000, 1u64..40, 1u64..9), 1..60)) {
+            let mut lots: Lots<u64> = Lots::default();
+            let mut open: BTreeMap<LotId, u64> = BTreeMap::new();
+            let mut model: BTreeMap<u64, u64> = BTreeMap::new();
+            for (turn, (what, first, count, stride)) in (0u64..).zip(steps) {
+                let offsets = (0..count).map(|n| first + n * stride);
+                let free = |offset: &u64| !model.contains_key(offset);
+                let fresh: Vec<Range> = offsets.clone().filter(free).map(Range::one).collect();
+                match what {
+                    0..=2 if !fresh.is_empty() => {
+                        // Into a lot that is there, or a new one.
+                        let known = open.iter().next().map(|(id, name)| (*id, *name));
+                        let name = match known.filter(|_| what == 0) {
+                            Some((id, name)) => {
+                                lots.add(id, &fresh);
+                                name
+                            }
+                            None => {
+                                open.insert(lots.open(turn, &fresh), turn);
+                                turn
+                            }
+                        };
+                        model.extend(fresh.iter().map(|range| (range.first, name)));
+                    }
+                    _ => {
+                        let range = Range { first, last: first + count * stride };
+                        let mut taken = BTreeMap::new();
+                        let emptied = lots.take(&[range], |name| name % 3 != 0, |run, name| {
+                            taken.extend((run.first..=run.last).map(|offset| (offset, *name)));
+                        });
+                        for id in emptied {
+                            prop_assert_eq!(lots.close(id), open.remove(&id));
+                        }
+                        let gone: BTreeMap<u64, u64> =
+                            model.extract_if(first..=range.last, |_, name| *name % 3 != 0).collect();
+                        prop_assert_eq!(taken, gone);
+                    }
+                }
+                prop_assert_eq!(&all(&lots, &open), &model);
+                prop_assert!(open.values().all(|name| model.values().any(|n| n == name)));
+                prop_assert_eq!(lots.get(first).copied(), model.get(&first).copied());
+            }
+        }
+    }
+
+    /// A lot that lives long names no more pages than it has members, and some.
+    #[test]
+    fn pages_of_a_lot_are_bounded() {
+        let mut lots: Lots<()> = Lots::default();
+        let id = lots.open((), &[Range::one(0)]);
+        for turn in 0..100_000u64 {
+            let offset = (turn % 1000 + 1) * PAGE;
+            lots.add(id, &[Range::one(offset)]);
+            assert!(
+                lots.take(&[Range::one(offset)], |()| true, |_, ()| {})
+                    .is_empty()
+            );
+        }
+        let named = lots.lots[0].as_ref().unwrap().more.len();
+        assert!(named <= PAGES_SLACK + 1, "{named}");
+        assert_eq!(lots.members(id), [Range::one(0)]);
+    }
+}

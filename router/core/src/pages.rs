@@ -454,11 +454,11 @@ mod tests {
                 match step {
                     Step::Put(first, more, number) => {
                         // Only what has none.
-                        for offset in first..=first + more {
-                            if !model.contains_key(&offset) {
-                                model.insert(offset, number);
-                                pages.put(&[Range::one(offset)], number);
-                            }
+                        let free = |offset: &u64| !model.contains_key(offset);
+                        let free: Vec<u64> = (first..=first + more).filter(free).collect();
+                        for offset in free {
+                            model.insert(offset, number);
+                            pages.put(&[Range::one(offset)], number);
                         }
                         let far = Range { first: first + 2000, last: first + 2000 + more };
                         pages.put(&[far], number);

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p waypost-shard --bench groups -- [directory [case [consumers]]]`
 //!
-//! A case is `shared`, `exclusive`, `key`, `plain` or `produced`: one form alone, for a profiler.
+//! A case is `shared`, `exclusive`, `key`, `plain`, `produced` or `states` (memory of messages that
+//! were acked and delayed one by one): one form alone, for a profiler.
 //!
 //! The log lies in the directory; in memory (`/dev/shm`) its syncs cost nothing and the figures are
 //! the shard's own. All forms take turns in one run; compare the ratios, not the times.
@@ -183,6 +184,42 @@ fn intake(dir: &Path, slabs: &[Slab], is_produced: bool) -> f64 {
     began.elapsed().as_nanos() as f64 / f64::from(BATCH * BATCHES)
 }
 
+/// Bytes of memory that the states of 200,000 messages cost, every other one acked and the others
+/// delayed, one by one; the messages themselves lie in the log.
+fn states(dir: &Path, slabs: &[Slab]) -> f64 {
+    const MESSAGES: u32 = 200_000;
+    let mut bench = Bench::new(dir);
+    for index in 0..MESSAGES.div_ceil(BATCH) {
+        bench.publish(&slabs[index as usize % slabs.len()], None);
+    }
+    bench.attach(1, GroupKind::Shared);
+    bench.shard.deliver(bench.now);
+    bench.shard.take_outputs();
+    let before = resident();
+    let ranges = |first: u64| -> Vec<Range> {
+        let offsets = (first..first + u64::from(BATCH)).step_by(2);
+        offsets.map(Range::one).collect()
+    };
+    for first in (0..u64::from(MESSAGES)).step_by(BATCH as usize) {
+        let ack = ConsumerFrame::Ack(ranges(first));
+        bench.shard.consumer_frame(bench.now, 1, ack);
+        let nack = ConsumerFrame::Nack {
+            delay_ms: 3_600_000,
+            ranges: ranges(first + 1),
+        };
+        bench.shard.consumer_frame(bench.now, 1, nack);
+        bench.now.mono_ms += 1;
+        bench.commit();
+    }
+    resident() - before
+}
+
+fn resident() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages = statm.split(' ').nth(1).and_then(|n| n.parse::<f64>().ok());
+    pages.expect("a number of pages") * 4096.0
+}
+
 /// Nanoseconds an ack: of single messages, in random order, with `count` in flight at first.
 fn acks(dir: &Path, slabs: &[Slab], count: u32) -> f64 {
     let mut bench = Bench::new(dir);
@@ -217,14 +254,16 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// One form alone.
-fn one(dir: &Path, slabs: &[Slab], case: &str, consumers: u64) -> f64 {
-    match case {
+fn one(dir: &Path, slabs: &[Slab], case: &str, consumers: u64) {
+    let time = match case {
+        "states" => return println!("{:.1} MB", states(dir, slabs) / 1e6),
         "plain" => intake(dir, slabs, false),
         "produced" => intake(dir, slabs, true),
         "exclusive" => through(dir, slabs, GroupKind::Exclusive, consumers),
         "key" => through(dir, slabs, GroupKind::Key, consumers),
         _ => through(dir, slabs, GroupKind::Shared, consumers),
-    }
+    };
+    println!("{case}, {consumers} consumers: {time:.0} ns a message");
 }
 
 fn main() {
@@ -235,8 +274,7 @@ fn main() {
     let slabs = slabs();
     if let Some(case) = given.next() {
         let consumers = given.next().and_then(|n| n.parse().ok()).unwrap_or(1);
-        let time = one(&dir, &slabs, &case, consumers);
-        return println!("{case}, {consumers} consumers: {time:.0} ns a message");
+        return one(&dir, &slabs, &case, consumers);
     }
     println!("published, delivered and acked, ns a message; and the rate against 'shared'");
     for consumers in [1, 2, 8] {

@@ -100,6 +100,15 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// Whether the numbers follow each other, as those of most batches do.
+    pub(crate) fn is_consecutive(&self) -> bool {
+        let first = self.sequence(0);
+        let numbers = self.sequences.iter().zip(0..);
+        numbers.fold(0, |other, (number, index)| {
+            other | (number ^ (first + index))
+        }) == 0
+    }
+
     /// The number of an input.
     pub(crate) fn sequence(&self, input: u32) -> u64 {
         self.sequences.get(input as usize).copied().unwrap_or(0)
@@ -455,6 +464,16 @@ impl<V: Vfs> Shard<V> {
     /// What the journals are to say of a producer's messages: one entry a queue.
     fn produced(&self, parts: &[Part], ids: &[SlotId], stamp: &Stamp) -> Vec<(SlotId, Entry)> {
         let first_offsets = self.first_offsets(parts, ids);
+        if let ([part], [id], [offset]) = (parts, ids, &first_offsets[..])
+            && let Some(run) = whole_run(part, *offset, stamp)
+        {
+            let entry = Entry::Produced {
+                producer: stamp.producer,
+                epoch: stamp.epoch,
+                runs: vec![run],
+            };
+            return vec![(*id, entry)];
+        }
         let mut places: BTreeMap<SlotId, Vec<(u64, u64)>> = BTreeMap::new();
         for ((part, id), first) in parts.iter().zip(ids).zip(first_offsets) {
             let place = |record| {
@@ -518,6 +537,18 @@ impl<V: Vfs> Shard<V> {
             }
         }
     }
+}
+
+/// The numbers of a part as one run, where each record is the input with its number and they follow
+/// each other.
+fn whole_run(part: &Part, offset: u64, stamp: &Stamp) -> Option<SequenceRun> {
+    let last = part.slab.count().checked_sub(1)?;
+    let is_plain = part.inputs.is_empty() && stamp.sequences.len() > last as usize;
+    (is_plain && stamp.is_consecutive()).then(|| SequenceRun {
+        first: stamp.sequence(0),
+        last: stamp.sequence(last),
+        offset,
+    })
 }
 
 /// Numbers and offsets, ascending, as runs. Of a number that is there several times the first

@@ -346,6 +346,7 @@ impl Deliver {
         let mut detail = Vec::new();
         if flags & 1 == 1 {
             let mut expected = first_offset;
+            detail.reserve((count as usize).min(reader.remaining()));
             for _ in 0..count {
                 let offset = expected.checked_add(reader.varint()?)?;
                 detail.push((offset, u32::try_from(reader.varint()?).ok()?));

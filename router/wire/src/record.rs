@@ -33,6 +33,7 @@
 use bytes::{BufMut, Bytes};
 
 use crate::error::Code;
+use crate::slab::SlabBuilder;
 use crate::topic::{TopicError, parse_topic};
 use crate::varint::{self, Reader};
 
@@ -423,6 +424,47 @@ pub fn verify(body: &[u8]) -> Result<(), RecordError> {
     } else {
         Err(RecordError::Checksum { found, computed })
     }
+}
+
+/// Appends to a slab a body with this producer, in place of the one that it has: the same bytes
+/// but for that field and the checksum. The body must have been parsed once ([`RecordRef`]).
+pub fn push_stamped(slab: &mut SlabBuilder, body: &[u8], producer: Producer) {
+    let fields = body.get(PREFIX_BYTES..).unwrap_or_default();
+    let mut reader = Reader::new(fields);
+    // Where the field belongs, and where what comes behind it begins.
+    let (mut start, mut end) = (fields.len(), fields.len());
+    while let Some(field) = reader.varint() {
+        let at = reader.position() - varint::len(field);
+        let is_cut = reader.prefixed().is_none();
+        if is_cut || field >> 1 < PRODUCER {
+            continue;
+        }
+        start = at;
+        end = if field >> 1 == PRODUCER {
+            reader.position()
+        } else {
+            at
+        };
+        break;
+    }
+    let numbers = varint::len(producer.epoch) + varint::len(producer.sequence);
+    let value = producer.id.len() + numbers;
+    let head = varint::len(tag(PRODUCER)) + varint::len(value as u64);
+    let length = PREFIX_BYTES + start + head + value + (fields.len() - end);
+    slab.push_with(length, |out| {
+        let begin = out.len();
+        out.put_u8(RECORD_VERSION);
+        out.put_u32_le(0);
+        out.put_slice(&fields[..start]);
+        varint::put(out, tag(PRODUCER));
+        varint::put(out, value as u64);
+        out.put_slice(&producer.id);
+        varint::put(out, producer.epoch);
+        varint::put(out, producer.sequence);
+        out.put_slice(&fields[end..]);
+        let crc = crc32c::crc32c(&out[begin + PREFIX_BYTES..]);
+        out[begin + 1..begin + PREFIX_BYTES].copy_from_slice(&crc.to_le_bytes());
+    });
 }
 
 /// The topic of a body, and nothing else of it. Cheap enough for every message of the hot path.

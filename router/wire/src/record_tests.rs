@@ -32,6 +32,30 @@ fn full() -> Message {
     }
 }
 
+/// A producer is put into encoded bytes as it would have been encoded, whatever else there is.
+#[test]
+fn a_producer_is_put_in_its_place() {
+    let producer = Producer {
+        id: [9; 16],
+        epoch: 70,
+        sequence: 1 << 40,
+    };
+    let short = Message::new("a/b", Bytes::new());
+    let mut plain = full();
+    plain.producer = None;
+    for message in [full(), plain, short, Message::new("a", vec![1; 20_000])] {
+        let mut slab = SlabBuilder::new();
+        push_stamped(&mut slab, &message.to_body(), producer);
+        let expected = Message {
+            producer: Some(producer),
+            ..message
+        };
+        let slab = slab.finish();
+        let bodies: Vec<&[u8]> = slab.iter().collect();
+        assert_eq!(bodies, [&expected.to_body()[..]]);
+    }
+}
+
 /// Golden bytes: they stand in docs/protocol.md too and must never change for version 1.
 #[test]
 fn golden() {

@@ -271,6 +271,16 @@ impl SlabBuilder {
         self.count += slab.count;
     }
 
+    /// Appends a body of `length` bytes that `put` appends.
+    pub(crate) fn push_with(&mut self, length: usize, put: impl FnOnce(&mut BytesMut)) {
+        self.bytes.reserve(length + 8);
+        varint::put(&mut self.bytes, length as u64);
+        let start = self.bytes.len();
+        put(&mut self.bytes);
+        debug_assert_eq!(self.bytes.len() - start, length);
+        self.count += 1;
+    }
+
     /// Encodes a message and appends it.
     pub fn push_message(&mut self, message: &crate::record::Message) {
         let length = message.encoded_len();

@@ -88,6 +88,9 @@ pub struct LoadArgs {
     /// Messages have keys, so many different ones in turn; 0: none
     #[arg(long, value_name = "N", default_value_t = 0)]
     keys: u32,
+    /// Publishers are producers: their messages are numbered, and each is stored once
+    #[arg(long)]
+    producer: bool,
     /// Messages a second over all publishers (open loop); without it, as fast as it goes
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<f64>,
@@ -116,6 +119,8 @@ pub struct Plan {
     pub kind: Kind,
     /// Different keys that messages have in turn; 0: none.
     pub keys: u32,
+    /// Whether publishers number their messages, so that each is stored once.
+    pub producer: bool,
     /// Publishers, a connection each.
     pub publishers: usize,
     /// Consumers or subscribers, a connection each.
@@ -171,6 +176,7 @@ impl LoadArgs {
             durability: self.durability,
             kind: self.kind,
             keys: self.keys,
+            producer: self.producer,
             publishers: self.publishers,
             receivers: self
                 .consumers
@@ -212,6 +218,7 @@ impl Plan {
             durability: Durability::Sync,
             kind: Kind::Shared,
             keys: 0,
+            producer: false,
             publishers: 1,
             receivers: 1,
             payload_bytes,
@@ -280,7 +287,8 @@ impl Plan {
             Kind::Exclusive => " exclusive",
             Kind::Key => " key",
         };
-        format!("{how}{kind} {publishers}→{receivers} {bytes} B {pace}{backlog}")
+        let producer = if self.producer { " producer" } else { "" };
+        format!("{how}{kind}{producer} {publishers}→{receivers} {bytes} B {pace}{backlog}")
     }
 
     fn check(&self) -> Result<()> {
@@ -312,6 +320,9 @@ impl Plan {
         }
         if self.keys > 1 << 20 {
             bail!("--keys {} is not between 0 and {}", self.keys, 1 << 20);
+        }
+        if self.producer && self.mode == Mode::Live {
+            bail!("--producer needs --mode queue");
         }
         if self.kind != Kind::Shared && self.mode == Mode::Live {
             bail!("--kind needs --mode queue");

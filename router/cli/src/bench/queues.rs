@@ -71,6 +71,35 @@ pub fn kinds(bench: &Bench, length: Duration) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// What a producer costs: the same stored load with and without.
+pub fn producer(bench: &Bench, length: Duration) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for payload_bytes in [128, 1024] {
+        let plain = Plan {
+            window: 4096,
+            ..Plan::stored(1, payload_bytes, length)
+        };
+        let produced = Plan {
+            producer: true,
+            ..plain.clone()
+        };
+        let (mut node, mut without) = (Vec::new(), Vec::new());
+        for _ in 0..bench.rounds {
+            for (plan, rates) in [(&produced, &mut node), (&plain, &mut without)] {
+                rates.push(bench.node(plan, &Setup::default())?.rates.delivered);
+            }
+        }
+        figures.push(Figure::ratio(
+            format!("stored 1→1, {payload_bytes} B, by a producer"),
+            "msg/s",
+            node,
+            ("without a producer", without),
+            Mark::AtLeast(0.95),
+        ));
+    }
+    Ok(figures)
+}
+
 /// A million messages in a queue, a tenth of them acked out of order: memory, and the time of a
 /// start after the process was killed.
 pub fn million(bench: &Bench) -> Result<Vec<Figure>> {

@@ -136,6 +136,9 @@ const FIGURES: &[(&str, Runner)] = &[
     ("queue kinds", |suite| {
         queues::kinds(suite.bench, suite.length)
     }),
+    ("queue producer", |suite| {
+        queues::producer(suite.bench, suite.length)
+    }),
     ("queue million", |suite| queues::million(suite.bench)),
     ("queue spread", |suite| queues::spread(suite.bench)),
     ("queue catch-up", |suite| {

@@ -352,7 +352,7 @@ fn ranges(deliver: &Deliver) -> Vec<Range> {
         let last = first + count - 1;
         return vec![Range { first, last }];
     }
-    let mut ranges: Vec<Range> = Vec::new();
+    let mut ranges: Vec<Range> = Vec::with_capacity(deliver.detail.len());
     for (offset, _) in &deliver.detail {
         match ranges.last_mut() {
             Some(range) if range.last + 1 == *offset => range.last = *offset,

@@ -13,7 +13,7 @@ use waypost_wire::control::Opened;
 use waypost_wire::data::{
     Confirm, ConsumerAcks, Exception, ExceptionKind, Level, Publish, Range, Transact,
 };
-use waypost_wire::record::Producer;
+use waypost_wire::record::{self, Producer};
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Message, RecordRef, Slab, varint};
 
@@ -92,18 +92,24 @@ pub(crate) struct Numbering {
 }
 
 impl Numbering {
-    fn stamp(&mut self, message: Message) -> Bytes {
-        let producer = Producer {
+    /// What the next message carries.
+    fn next(&mut self) -> Producer {
+        let sequence = self.next;
+        self.next += 1;
+        Producer {
             id: self.id,
             epoch: self.epoch,
-            sequence: self.next,
-        };
-        self.next += 1;
-        let message = Message {
-            producer: Some(producer),
+            sequence,
+        }
+    }
+
+    fn stamp(&mut self, message: Message) -> Bytes {
+        let producer = Some(self.next());
+        Message {
+            producer,
             ..message
-        };
-        message.to_body()
+        }
+        .to_body()
     }
 }
 
@@ -562,10 +568,12 @@ impl Outbox {
 }
 
 fn stamped(numbering: &mut Numbering, slab: &Slab) -> Result<Slab, Error> {
-    let records: Result<Vec<_>, _> = slab.iter().map(RecordRef::parse).collect();
+    for body in slab.iter() {
+        RecordRef::parse(body).map_err(Error::Record)?;
+    }
     let mut stamped = SlabBuilder::new();
-    for record in records.map_err(Error::Record)? {
-        stamped.push(&numbering.stamp(record.to_message()));
+    for body in slab.iter() {
+        record::push_stamped(&mut stamped, body, numbering.next());
     }
     Ok(stamped.finish())
 }

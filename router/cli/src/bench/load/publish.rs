@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
-use waypost_client::{BatchTicket, Client, Publisher, PublisherOptions};
+use waypost_client::{BatchTicket, Client, ProducerOptions, Publisher, PublisherOptions};
 
 use super::Report;
 use super::shared::{Phase, Shared, histogram};
@@ -27,6 +27,9 @@ pub(super) async fn run(
         // The floor forwards by name.
         name: plan.topic(index),
         window_messages: plan.window,
+        producer: plan
+            .producer
+            .then(|| ProducerOptions::named(&plan.topic(index))),
         ..PublisherOptions::default()
     };
     let publisher = client.publisher(options).await?;
