@@ -12,8 +12,6 @@ pub mod log;
 mod look;
 pub mod node;
 pub mod plugin;
-#[cfg(feature = "node")]
-mod plugin_verify;
 pub mod publish;
 pub mod queue;
 mod queue_group;
