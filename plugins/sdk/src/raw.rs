@@ -24,7 +24,7 @@ macro_rules! part {
                 pub_export_macro: true,
                 default_bindings_module: $path,
                 with: {
-                    "waypost:plugin/types@0.1.0": crate::raw::types,
+                    "waypost:plugin/types@0.1.1": crate::raw::types,
                 },
             });
         }

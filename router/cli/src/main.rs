@@ -6,7 +6,7 @@
 //! it holds: `connect`, `messages`, `output`, `times`, `units`.
 //!
 //! Without the feature `node` the binary is a client: it links no Wasm engine, and `run`, `dev`,
-//! `demo`, `check` and `plugin verify` are absent.
+//! `demo`, `check` and the commands that work on a plugin's code are absent.
 
 mod args;
 #[cfg(feature = "node")]
@@ -20,9 +20,13 @@ mod logging;
 mod messages;
 mod output;
 #[cfg(feature = "node")]
+mod project;
+#[cfg(feature = "node")]
 mod serve;
 mod table;
 mod times;
+#[cfg(feature = "node")]
+mod trial;
 mod units;
 
 use std::process::ExitCode;

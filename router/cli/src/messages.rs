@@ -179,15 +179,38 @@ struct Line {
     _group: Option<Value>,
     #[serde(rename = "offset")]
     _offset: Option<Value>,
-    #[serde(rename = "attempt")]
-    _attempt: Option<Value>,
-    #[serde(rename = "receive_time_ms")]
-    _receive_time_ms: Option<Value>,
+    attempt: Option<u64>,
+    receive_time_ms: Option<u64>,
+}
+
+/// A message as it was recorded: with what a node said of its delivery, where it did.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The message.
+    pub message: Message,
+    /// When a node received it.
+    pub receive_time_ms: Option<u64>,
+    /// It was delivered before.
+    pub redelivered: bool,
 }
 
 /// Reads a line of `pub --json-lines`; what it does not name comes from `defaults`.
 pub fn from_json_line(line: &str, defaults: &Message) -> Result<Message, String> {
+    recorded(line, defaults).map(|recorded| recorded.message)
+}
+
+/// As [`from_json_line`], with what was said of the delivery.
+pub fn recorded(line: &str, defaults: &Message) -> Result<Recorded, String> {
     let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let (receive_time_ms, attempt) = (line.receive_time_ms, line.attempt);
+    Ok(Recorded {
+        message: message(line, defaults)?,
+        receive_time_ms,
+        redelivered: attempt.is_some_and(|attempt| attempt > 1),
+    })
+}
+
+fn message(line: Line, defaults: &Message) -> Result<Message, String> {
     let mut message = defaults.clone();
     if let Some(topic) = line.topic {
         message.topic = topic;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use waypost_host::{Engine, PluginSpec, Source};
 use waypost_node::config::{self, Config, ConfigError, PluginConfig, PluginSource};
 
-use super::plugin::verify;
+use super::plugin::guest;
 use crate::failure::{Shown, USAGE, usage};
 use crate::output::Output;
 use crate::units::counted;
@@ -114,7 +114,7 @@ fn check_plugins(path: &Path, config: &Config) -> anyhow::Result<Vec<String>> {
     if config.plugins.is_empty() {
         return Ok(errors);
     }
-    let engine = verify::engine()?;
+    let engine = guest::engine(None, None)?;
     for plugin in &config.plugins {
         let routes = config
             .routes

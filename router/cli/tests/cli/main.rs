@@ -9,6 +9,8 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 #[cfg(feature = "node")]
+mod plugin_tools;
+#[cfg(feature = "node")]
 mod with_a_node;
 
 /// A home of its own for client files, and commands that see nothing else.

@@ -1,16 +1,16 @@
 //! `waypost plugin verify`: loads a component as a node would, and says what it is.
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 use waypost_host::{
-    Compiler, Engine, EngineOptions, HeaderInterest, Interest, PayloadInterest, Plugin, PluginSpec,
-    Role, Source,
+    Engine, HeaderInterest, Instance, InstanceError, Interest, PayloadInterest, Plugin, PluginSpec,
 };
 
-use crate::output::Output;
+use super::guest::{self, SetupArgs};
+use crate::output::{Output, Style};
+use crate::project::setup::TestSetup;
 use crate::units;
 
 /// Check that a file is a plugin that this router can run
@@ -18,8 +18,8 @@ use crate::units;
 #[command(after_help = "\
 Examples:
   waypost plugin verify my-filter.wasm
-  waypost plugin verify quake-magnitude.wasm --setting min-magnitude=4.5
-  waypost plugin verify my-route.wasm --destination queue:a --destination queue:b
+  waypost plugin verify quake-magnitude.wasm --set min-magnitude=4.5
+  waypost plugin verify my-route.wasm --destinations queue:a,queue:b
 
 Reads the file, checks that it is a component with a role and with no import that this router
 does not offer, compiles it in a process of its own, makes an instance, and calls its `init`
@@ -27,109 +27,125 @@ with the settings.")]
 pub struct VerifyArgs {
     /// The component
     file: PathBuf,
-    /// A setting, as in [plugin.settings]; may be given several times
-    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = parse_setting)]
-    settings: Vec<(String, String)>,
-    /// A destination of the route, for a route plugin; may be given several times
-    #[arg(long = "destination", value_name = "DESTINATION")]
-    destinations: Vec<String>,
-    /// Which role, where it exports several: filter, transform, route or each
-    #[arg(long, value_parser = parse_role)]
-    role: Option<Role>,
-}
-
-fn parse_setting(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("expected NAME=VALUE".into()),
-    }
-}
-
-fn parse_role(text: &str) -> Result<Role, String> {
-    let names = Role::ALL.map(Role::name).join(", ");
-    Role::from_name(text).ok_or_else(|| format!("expected one of {names}"))
-}
-
-/// An engine for looking at plugins: compiled in a child process, never cached.
-pub fn engine() -> anyhow::Result<Engine> {
-    let options = EngineOptions {
-        instances_max: 1,
-        compiler: Compiler::this_program().context("this program's own path")?,
-        ..EngineOptions::default()
-    };
-    Ok(Engine::new(options)?)
+    #[command(flatten)]
+    setup: SetupArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs, output: Output) -> anyhow::Result<()> {
-    let file = args.file.display().to_string();
-    let mut spec = PluginSpec::new(&file, Source::File(args.file.clone()));
-    spec.role = args.role;
-    spec.settings = args.settings.clone();
-    spec.destinations = args.destinations.clone();
-    let engine = engine()?;
-    let started = Instant::now();
-    let plugin = engine.load(spec)?;
-    let load = started.elapsed();
-    let started = Instant::now();
-    let instance = plugin.instantiate()?;
-    let init = started.elapsed();
-    let bytes = std::fs::read(&args.file).with_context(|| file.clone())?;
-    let digest = hex(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref());
-    let interest = instance.interest();
-    if output.is_json() {
-        return output.json(&json!({
+    let name = args.file.display().to_string();
+    let spec = args
+        .setup
+        .spec(&name, &args.file, &TestSetup::default(), None);
+    let verified = Verified::load(&guest::engine(None, None)?, spec)?;
+    let started = verified.start()?;
+    match output.is_json() {
+        true => output.json(&verified.to_json(&args.file, Some(&started))),
+        false => output.lines(verified.lines(output.style(), Some(&started))),
+    }
+}
+
+/// A component that a node could load.
+#[derive(Debug)]
+pub struct Verified {
+    /// What was loaded.
+    pub plugin: Plugin,
+    bytes: u64,
+    compiled_in: Duration,
+}
+
+/// An instance of it that accepted its settings.
+#[derive(Debug)]
+pub struct Started {
+    instance: Instance,
+    within: Duration,
+}
+
+impl Verified {
+    /// Checks and compiles it.
+    pub fn load(engine: &Engine, spec: PluginSpec) -> anyhow::Result<Verified> {
+        let file = spec.source.to_string();
+        let started = Instant::now();
+        let plugin = engine.load(spec)?;
+        Ok(Verified {
+            plugin,
+            compiled_in: started.elapsed(),
+            bytes: std::fs::metadata(&file).map_or(0, |about| about.len()),
+        })
+    }
+
+    /// Makes an instance.
+    pub fn start(&self) -> Result<Started, InstanceError> {
+        let began = Instant::now();
+        let instance = self.plugin.instantiate()?;
+        Ok(Started {
+            instance,
+            within: began.elapsed(),
+        })
+    }
+
+    /// The grants that a router's configuration has to name, and those that it gives anyway.
+    fn grants(&self) -> Vec<String> {
+        let mut grants: Vec<String> = Vec::new();
+        for import in self.plugin.imports() {
+            let interface = import.split('.').next().unwrap_or_default();
+            let needs_none = interface == "payload";
+            if !needs_none && !grants.iter().any(|grant| grant == interface) {
+                grants.push(interface.to_owned());
+            }
+        }
+        grants
+    }
+
+    /// As JSON.
+    pub fn to_json(&self, file: &Path, started: Option<&Started>) -> Value {
+        let interest = started.map(|started| started.instance.interest());
+        json!({
             "file": file,
-            "role": plugin.role().name(),
-            "bytes": bytes.len(),
-            "sha256": digest,
-            "headers": headers(interest),
-            "payload": payload(interest),
-            "imports": plugin.imports(),
-            "compile_ms": load.as_secs_f64() * 1e3,
-            "init_ms": init.as_secs_f64() * 1e3,
-            "memory_bytes": instance.memory_bytes(),
-        }));
+            "role": self.plugin.role().name(),
+            "bytes": self.bytes,
+            "sha256": self.plugin.digest(),
+            "headers": interest.map(headers),
+            "payload": interest.map(payload),
+            "fields": interest.map(fields),
+            "imports": self.plugin.imports(),
+            "grants": self.grants(),
+            "compile_ms": self.compiled_in.as_secs_f64() * 1e3,
+            "init_ms": started.map(|started| started.within.as_secs_f64() * 1e3),
+            "memory_bytes": started.map(|started| started.instance.memory_bytes()),
+        })
     }
-    show(&Verified {
-        plugin: &plugin,
-        interest,
-        facts: [
-            ("size", units::size(bytes.len() as u64)),
-            ("sha256", digest),
-            ("compiled in", units::duration(load)),
-            ("init took", units::duration(init)),
-            ("memory", units::size(instance.memory_bytes() as u64)),
-        ],
-        output,
-    })
-}
 
-struct Verified<'a> {
-    plugin: &'a Plugin,
-    interest: &'a Interest,
-    facts: [(&'static str, String); 5],
-    output: Output,
-}
-
-fn show(verified: &Verified<'_>) -> anyhow::Result<()> {
-    let Verified { plugin, output, .. } = verified;
-    let style = output.style();
-    let fact =
-        |name: &str, value: &str| format!("  {}  {value}", style.dim(&format!("{name:<11}")));
-    let ok = style.green("is a plugin that this router can run");
-    output.line(format!("{} {ok}", style.bold(plugin.name())))?;
-    output.line(fact("role", plugin.role().name()))?;
-    output.line(fact("reads", &reads(verified.interest)))?;
-    let imports = match plugin.imports() {
-        [] => "nothing".to_owned(),
-        imports => imports.join(", "),
-    };
-    output.line(fact("imports", &imports))?;
-    for (name, value) in &verified.facts {
-        output.line(fact(name, value))?;
+    /// For people.
+    pub fn lines(&self, style: Style, started: Option<&Started>) -> Vec<String> {
+        let fact =
+            |name: &str, value: &str| format!("  {}  {value}", style.dim(&format!("{name:<11}")));
+        let or_nothing = |list: &[String]| match list {
+            [] => "nothing".to_owned(),
+            list => list.join(", "),
+        };
+        let ok = style.green("is a plugin that this router can run");
+        let mut lines = vec![
+            format!("{} {ok}", style.bold(self.plugin.name())),
+            fact("role", self.plugin.role().name()),
+        ];
+        if let Some(started) = started {
+            lines.push(fact("reads", &reads(started.instance.interest())));
+        }
+        lines.extend([
+            fact("imports", &or_nothing(self.plugin.imports())),
+            fact("grants", &or_nothing(&self.grants())),
+            fact("size", &units::size(self.bytes)),
+            fact("sha256", self.plugin.digest()),
+            fact("compiled in", &units::duration(self.compiled_in)),
+        ]);
+        if let Some(started) = started {
+            let memory = started.instance.memory_bytes() as u64;
+            lines.push(fact("init took", &units::duration(started.within)));
+            lines.push(fact("memory", &units::size(memory)));
+        }
+        lines
     }
-    Ok(())
 }
 
 fn headers(interest: &Interest) -> String {
@@ -148,15 +164,29 @@ fn payload(interest: &Interest) -> String {
     }
 }
 
+fn fields(interest: &Interest) -> Vec<&'static str> {
+    let fields = interest.fields;
+    [
+        ("key", fields.key),
+        ("content-type", fields.content_type),
+        ("message-id", fields.message_id),
+        ("reply-to", fields.reply_to),
+        ("ttl", fields.ttl),
+    ]
+    .into_iter()
+    .filter_map(|(name, wanted)| wanted.then_some(name))
+    .collect()
+}
+
 fn reads(interest: &Interest) -> String {
-    format!(
+    let mut text = format!(
         "headers: {}; payload: {}",
         headers(interest),
         payload(interest)
-    )
-}
-
-/// Bytes in hexadecimal.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    );
+    let fields = fields(interest);
+    if !fields.is_empty() {
+        text.push_str(&format!("; {}", fields.join(", ")));
+    }
+    text
 }

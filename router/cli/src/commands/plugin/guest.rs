@@ -1,0 +1,113 @@
+//! What `verify`, `test` and `bench` share: how a component is given its settings, and loaded as a
+//! node would load it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions, PluginSpec, Role, Sink, Source};
+
+use crate::connect::state_dir;
+use crate::project::Project;
+use crate::project::setup::TestSetup;
+
+/// What a router's configuration would say of the plugin.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SetupArgs {
+    /// A setting, as in [plugin.settings]; may be given several times
+    #[arg(long = "set", alias = "setting", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
+    /// Destinations of the route, for a route plugin: queue:a,queue:b
+    #[arg(
+        long,
+        alias = "destination",
+        value_name = "DESTINATION,…",
+        value_delimiter = ','
+    )]
+    destinations: Vec<String>,
+    /// Which role, where it exports several: filter, transform, route or each
+    #[arg(long, value_parser = parse_role)]
+    role: Option<Role>,
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".into()),
+    }
+}
+
+/// A role by its name.
+pub fn parse_role(text: &str) -> Result<Role, String> {
+    let names = Role::ALL.map(Role::name).join(", ");
+    Role::from_name(text).ok_or_else(|| format!("expected one of {names}"))
+}
+
+impl SetupArgs {
+    /// The plugin in `file`; what the command line says stands over `setup` and `role`.
+    pub fn spec(
+        &self,
+        name: &str,
+        file: &Path,
+        setup: &TestSetup,
+        role: Option<Role>,
+    ) -> PluginSpec {
+        let mut setup = setup.clone();
+        setup.set(self.settings.iter().cloned());
+        let mut spec = PluginSpec::new(name, Source::File(file.to_owned()));
+        spec.role = self.role.or(role);
+        spec.settings = setup.settings;
+        spec.destinations = match self.destinations.is_empty() {
+            true => setup.destinations,
+            false => self.destinations.clone(),
+        };
+        spec
+    }
+}
+
+/// An engine for looking at plugins: compiled in a child process. What a project's component
+/// compiled to is kept beside it, so that the next test need not wait for the compiler.
+pub fn engine(sink: Option<Arc<dyn Sink>>, project: Option<&Project>) -> anyhow::Result<Engine> {
+    let mut options = EngineOptions {
+        instances_max: INSTANCES_MAX,
+        compiler: Compiler::this_program().context("this program's own path")?,
+        cache: project.and_then(cache),
+        ..EngineOptions::default()
+    };
+    if let Some(sink) = sink {
+        options.sink = sink;
+    }
+    Ok(Engine::new(options)?)
+}
+
+/// One that is called, one that replaces it, and those that `bench` makes to see what one takes.
+const INSTANCES_MAX: u32 = 16;
+
+/// The key lies with the user's other state: whoever can write the project's folder cannot make
+/// code that is run from it.
+fn cache(project: &Project) -> Option<CacheOptions> {
+    let directory = project.component().parent()?.join(".compiled");
+    forget_old(&directory);
+    Some(CacheOptions {
+        directory,
+        key_file: state_dir()?.join("plugin-cache.key"),
+    })
+}
+
+/// Compiled components that are kept: the last build's and the one before it.
+const KEPT: usize = 2;
+
+fn forget_old(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    let age = |entry: fs::DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()));
+    let mut files: Vec<_> = entries.flatten().filter_map(age).collect();
+    files.sort();
+    files.reverse();
+    for (_, file) in files.iter().skip(KEPT) {
+        // What stays is a few megabytes too many, and is looked at the next time.
+        let _ = fs::remove_file(file);
+    }
+}

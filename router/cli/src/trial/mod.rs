@@ -1,0 +1,12 @@
+//! A plugin tried on messages without a node: with the host and the limits of one.
+//!
+//! `input` reads messages, `run` calls the plugin and keeps what it did, `entry` is what became of
+//! one message, as JSON; `expect` has what was expected, `judge` compares and counts, `show` is for
+//! people.
+
+pub mod entry;
+pub mod expect;
+pub mod input;
+pub mod judge;
+pub mod run;
+pub mod show;

@@ -1,0 +1,168 @@
+//! Calls a plugin on messages, as a node's worker does: in batches, one instance after the other
+//! where a call costs one, and a batch that failed again message by message.
+
+use std::sync::{Arc, Mutex};
+
+use waypost_client::RecordRef;
+use waypost_host::{
+    CallError, CallErrorKind, Instance, InstanceError, Level, MessageRef, Plugin, Sample, Sink,
+    Verdict,
+};
+
+use super::entry::{Effects, Entry};
+use super::input::Input;
+
+/// Takes down what a plugin logs and counts.
+#[derive(Debug, Default)]
+pub struct Notebook(Mutex<Effects>);
+
+impl Notebook {
+    /// What was taken down since the last time.
+    pub fn take(&self) -> Effects {
+        std::mem::take(&mut *self.effects())
+    }
+
+    fn effects(&self) -> std::sync::MutexGuard<'_, Effects> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Sink for Notebook {
+    fn log(&self, _: &str, level: Level, line: &str) {
+        self.effects().log.push((level, line.to_owned()));
+    }
+
+    fn log_dropped(&self, _: &str, lines: u64) {
+        self.effects().log_dropped += lines;
+    }
+
+    fn metric(&self, _: &str, name: &str, sample: Sample) {
+        self.effects().metrics.push((name.to_owned(), sample));
+    }
+}
+
+/// A plugin under trial.
+#[derive(Debug)]
+pub struct Trial {
+    plugin: Plugin,
+    instance: Instance,
+    notebook: Arc<Notebook>,
+}
+
+impl Trial {
+    /// Starts an instance; gives also what it did in `init`.
+    pub fn start(
+        plugin: Plugin,
+        notebook: Arc<Notebook>,
+    ) -> Result<(Trial, Effects), InstanceError> {
+        let instance = plugin.instantiate()?;
+        let effects = notebook.take();
+        let trial = Trial {
+            plugin,
+            instance,
+            notebook,
+        };
+        Ok((trial, effects))
+    }
+
+    /// The destinations that route answers count into.
+    pub fn destinations(&self) -> &[String] {
+        &self.plugin.spec().destinations
+    }
+
+    /// Runs the plugin on `inputs`, `batch` at a time; `each` takes what became of each, in order.
+    pub fn run<'a>(
+        &mut self,
+        inputs: &'a [Input],
+        batch: usize,
+        mut each: impl FnMut(Entry<'a>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        for batch in inputs.chunks(batch.max(1)) {
+            match self.call(batch) {
+                Ok((verdicts, effects)) => hand_out(batch, verdicts, effects, &mut each)?,
+                // As a node does: it looks for the message at fault.
+                Err(error) if batch.len() > 1 && error.is_splittable() => {
+                    for one in batch.chunks(1) {
+                        self.run_one(one, &mut each)?;
+                    }
+                }
+                Err(error) => {
+                    let effects = self.notebook.take();
+                    let failed = batch.iter().map(|_| Err(error.clone())).collect();
+                    hand_out(batch, failed, effects, &mut each)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run_one<'a>(
+        &mut self,
+        one: &'a [Input],
+        each: &mut impl FnMut(Entry<'a>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (verdicts, effects) = self
+            .call(one)
+            .unwrap_or_else(|error| (vec![Err(error)], self.notebook.take()));
+        hand_out(one, verdicts, effects, each)
+    }
+
+    /// One call. What a failed one logged stays in the notebook.
+    #[expect(
+        clippy::type_complexity,
+        reason = "verdicts of a call, and its effects"
+    )]
+    fn call(
+        &mut self,
+        batch: &[Input],
+    ) -> Result<(Vec<Result<Verdict, CallError>>, Effects), CallError> {
+        if self.instance.is_lost() {
+            self.instance = self.plugin.instantiate().map_err(restart_failed)?;
+        }
+        let refs: Vec<MessageRef<'_>> = batch.iter().filter_map(message_ref).collect();
+        let verdicts = self.instance.call(&refs)?;
+        let verdicts = verdicts.into_iter().map(Ok).collect();
+        Ok((verdicts, self.notebook.take()))
+    }
+}
+
+/// A message as the host takes it.
+pub fn message_ref(input: &Input) -> Option<MessageRef<'_>> {
+    let record = RecordRef::parse(&input.body).ok()?;
+    let mut message = MessageRef::new(record, input.receive_time_ms);
+    message.redelivered = input.redelivered;
+    Some(message)
+}
+
+/// It started before, so that this is the plugin's failure and not a wrong setting.
+fn restart_failed(error: InstanceError) -> CallError {
+    CallError {
+        kind: CallErrorKind::Internal,
+        message: error.to_string(),
+        backtrace: None,
+        instance_lost: true,
+    }
+}
+
+fn hand_out<'a>(
+    batch: &'a [Input],
+    verdicts: Vec<Result<Verdict, CallError>>,
+    mut effects: Effects,
+    each: &mut impl FnMut(Entry<'a>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let last = batch.len().saturating_sub(1);
+    for (index, (input, verdict)) in batch.iter().zip(verdicts).enumerate() {
+        let effects = match index == last {
+            true => std::mem::take(&mut effects),
+            false => Effects::default(),
+        };
+        each(Entry {
+            input,
+            verdict,
+            effects,
+        })?;
+    }
+    Ok(())
+}
