@@ -14,14 +14,15 @@
 //!
 //! Where to look: [`Log`] for the writer, [`recover`] for opening, [`scan`] for how a torn tail is
 //! told from rot, [`jobs`] for how space comes back, [`mod@format`] for the bytes, [`vfs`] for what is
-//! asked of a disk, [`inspect`], [`mod@dump`] and [`mod@repair`] for a directory that no process uses, and
-//! `docs/log-format.md` for all of the format on one page.
+//! asked of a disk, [`inspect`], [`mod@dump`] and [`mod@repair`] for a directory that no process uses,
+//! [`describe`] for one that may be in use, and `docs/log-format.md` for all of the format on one page.
 //!
 //! Deliberately absent: threads, clocks, sockets, and any knowledge of what a record or a queue's
 //! state says.
 
 pub mod backup;
 pub mod data_dir;
+pub mod describe;
 pub mod dump;
 pub mod error;
 mod extents;

@@ -57,7 +57,7 @@ pub use publish::{Batch, OpenedProducer, Part, PublishError, Stamp};
 pub use redrive::Redriven;
 pub use settings::{
     GROUP_FILTERS_MAX, SettingsError, check as check_settings, decode_settings, encode_settings,
-    from_message, group_kind, group_options, to_message,
+    from_message, group_kind, group_options, is_made_over_network, to_message,
 };
 
 use consumers::Consumer;

@@ -291,6 +291,11 @@ pub(crate) fn made_by(bytes: &[u8]) -> Option<&'static str> {
     MAKERS.get(place).copied()
 }
 
+/// Whether a queue with these stored settings was made over the network.
+pub fn is_made_over_network(bytes: &[u8]) -> bool {
+    made_by(bytes) == Some("network")
+}
+
 /// Settings from bytes; empty bytes are the defaults.
 pub fn decode_settings(bytes: &[u8]) -> Result<Settings, SettingsError> {
     let message = control::QueueSettings::decode(bytes)

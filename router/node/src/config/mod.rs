@@ -5,9 +5,9 @@
 //! the warnings too. Unknown keys are errors. The file is the truth for what it names, so a name
 //! that it uses must be declared in it.
 //!
-//! What is left out: whether a plugin is a good component (the host says so when it loads it), and
-//! names that are also in the catalogue (the node says so when it opens it).
+//! What is left out: whether a plugin is a good component (the host says so when it loads it).
 
+mod catalogue;
 mod error;
 mod files;
 pub(crate) mod names;

@@ -43,8 +43,7 @@ pub(super) struct Names {
 impl Names {
     /// Notes a declaration; a second one of the same name is an error.
     pub(super) fn declare(&mut self, doc: &Document<'_>, kind: Kind, name: &Found<String>) {
-        let first = |(k, n): &&(Kind, Found<String>)| *k == kind && n.value == name.value;
-        if let Some((_, first)) = self.declared.iter().find(first) {
+        if let Some(first) = self.declared(kind, &name.value) {
             let problem = Problem::Duplicate {
                 what: kind.as_str(),
                 name: name.value.clone(),
@@ -54,6 +53,12 @@ impl Names {
             return;
         }
         self.declared.push((kind, name.clone()));
+    }
+
+    /// Where a name is declared.
+    pub(super) fn declared(&self, kind: Kind, name: &str) -> Option<&Found<String>> {
+        let is = |(k, n): &&(Kind, Found<String>)| *k == kind && n.value == name;
+        self.declared.iter().find(is).map(|(_, found)| found)
     }
 
     /// Notes a use.

@@ -3,6 +3,7 @@
 //! Each function reads one kind of table and leaves a default where the file is wrong, so that
 //! the next mistake is found too; the result counts only where no error was left.
 
+use super::catalogue;
 use super::files;
 use super::names::{Kind, Names, is_name};
 use super::queues::queue;
@@ -43,8 +44,9 @@ pub(super) fn read(path: &Path, text: &str) -> (Config, Vec<ConfigError>, Vec<Co
 fn document(doc: &Document<'_>, entries: &DeTable<'_>) -> Config {
     let mut root = Table::root(doc, entries);
     let names = &mut Names::default();
+    let (node, data_dir_at) = section(&mut root, "node", node);
     let mut config = Config {
-        node: section(&mut root, "node", node),
+        node,
         tls: root.table("tls").and_then(tls),
         limits: section(&mut root, "limits", limits),
         ..Config::default()
@@ -80,6 +82,7 @@ fn document(doc: &Document<'_>, entries: &DeTable<'_>) -> Config {
     }
     root.finish();
     names.resolve(doc, DEAD_LETTER);
+    catalogue::check(doc, &config.node, data_dir_at, names);
     names.check_dead_letters(doc, &config.queues);
     names.warn_unused(doc, Kind::Plugin, "is in no route");
     names.warn_unused(doc, Kind::Role, "is held by no token and no certificate");
@@ -102,16 +105,18 @@ fn section<'d, 'a, T: Default>(
     root.table(key).map(read).unwrap_or_default()
 }
 
-fn node(mut table: Table<'_, '_>) -> NodeConfig {
+/// `[node]`, and where its data directory is named.
+fn node(mut table: Table<'_, '_>) -> (NodeConfig, usize) {
     let default = NodeConfig::default();
     let doc = table.doc;
     let address = "an address such as \"127.0.0.1:9297\" or \"[::]:9297\"";
     let name = table.string("name");
-    let data_dir = table.string("data_dir").map(|dir| dir.value);
+    let data_dir = table.string("data_dir");
+    let data_dir_at = data_dir.as_ref().map_or(table.at, |found| found.at);
     let admin_at = table.has("admin");
     let config = NodeConfig {
         name: name.map_or(default.name, |name| checked_name(doc, name).value),
-        data_dir: data_dir.map_or(default.data_dir, PathBuf::from),
+        data_dir: data_dir.map_or(default.data_dir, |found| PathBuf::from(found.value)),
         listen: table.parsed("listen", default.listen, address, str::parse),
         admin: table.parsed("admin", default.admin, address, str::parse),
         admin_public: table.boolean("admin_public", false),
@@ -132,7 +137,7 @@ fn node(mut table: Table<'_, '_>) -> NodeConfig {
         table.error(table.at, Problem::Other(text));
     }
     table.finish();
-    config
+    (config, data_dir_at)
 }
 
 fn tls(mut table: Table<'_, '_>) -> Option<TlsConfig> {

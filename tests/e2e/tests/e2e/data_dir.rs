@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use waypost_client::Message;
-use waypost_node::config::PluginSource;
+use waypost_node::config::{self, PluginSource};
 
 use crate::child::Child;
 use crate::harness::{self, Setup, drain, messages, peek_all, publish_all, repository};
@@ -76,6 +76,53 @@ fn a_directory_in_use_names_the_process() {
         // A crash leaves no lock behind.
         child.kill().await;
         setup.start().await.stop().await;
+    });
+}
+
+#[test]
+fn a_check_finds_a_queue_that_the_network_made_whether_a_node_runs_or_not() {
+    harness::run(async {
+        let setup = Setup::new("");
+        let home = setup.home.as_ref().unwrap().path().to_path_buf();
+        let claims = |names: &[&str]| -> Vec<String> {
+            let queue = |name: &&str| format!("[[queue]]\nname = \"{name}\"\n");
+            let queues: String = names.iter().map(queue).collect();
+            let text = format!("[node]\ndata_dir = \"data\"\n{queues}");
+            let file = home.join("other.toml");
+            let checked = config::check_text(&file, &text);
+            let said = checked.errors.iter().map(ToString::to_string);
+            said.map(|e| e.replace(&format!("{}:", file.display()), ""))
+                .collect()
+        };
+        // Before there is a directory, nothing can be wrong with it, and none is made.
+        assert_eq!(claims(&["mine"]), [""; 0]);
+        assert!(!setup.data_dir().exists());
+
+        let node = setup.start().await;
+        let client = node.client().await;
+        for name in ["mine", "gone"] {
+            let added = client.queue_add(name, Default::default()).await;
+            added.unwrap();
+        }
+        client.queue_remove("gone").await.unwrap();
+        let expected = [
+            "6:8: [[queue]] \"mine\" name: queue 'mine' was made over the network, and the \
+             configuration names it too: rename one, or take it out of the configuration, start, \
+             and remove the queue",
+        ];
+        let others = ["other", "mine", "dead-letter"];
+        assert_eq!(claims(&others), expected);
+        let (setup, _) = node.stop().await;
+        assert_eq!(claims(&others), expected);
+        // What was removed is gone, also where its directory could not be deleted yet.
+        assert_eq!(claims(&["gone"]), [""; 0]);
+        // A file that names it no more leaves nothing to say.
+        assert_eq!(claims(&["other"]), [""; 0]);
+        let format = setup.data_dir().join("format");
+        fs::write(format, "waypost data directory, format 2\n").unwrap();
+        let said = claims(&["other"]).concat();
+        assert!(said.starts_with("2:12: [node] data_dir: "), "{said}");
+        assert!(said.contains("has format 2"), "{said}");
     });
 }
 
