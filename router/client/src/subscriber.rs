@@ -2,14 +2,14 @@
 //!
 //! There is no driver and no buffer of our own: [`Subscriber::next`] reads the stream, and QUIC's
 //! window bounds what waits. A subscriber that reads too slowly loses messages at the node and is
-//! told how many, at the place where they are missing.
+//! told how many, at the place where they are missing; a strict one ends there instead.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waypost_wire::control::{self, OpenSubscriber};
+use waypost_wire::control::{self, OpenSubscriber, Slow};
 use waypost_wire::data::{self, Live};
-use waypost_wire::{Filter, FrameType};
+use waypost_wire::{Code, Filter, FrameType};
 
 use crate::client::{Client, Handle};
 use crate::error::Error;
@@ -34,6 +34,7 @@ pub struct Subscriber {
     first: Bytes,
     open: Option<(Arc<Session>, Stream)>,
     failures: u32,
+    is_strict: bool,
 }
 
 impl Client {
@@ -43,16 +44,36 @@ impl Client {
         filters: &[Filter],
         name: impl Into<String>,
     ) -> Result<Subscriber, Error> {
+        self.subscribe(filters, name.into(), Slow::Lose).await
+    }
+
+    /// The same, but where it would lose messages because it reads too slowly,
+    /// [`Subscriber::next`] gives an error with [`Code::Slow`].
+    pub async fn strict_subscriber(
+        &self,
+        filters: &[Filter],
+        name: impl Into<String>,
+    ) -> Result<Subscriber, Error> {
+        self.subscribe(filters, name.into(), Slow::Disconnect).await
+    }
+
+    async fn subscribe(
+        &self,
+        filters: &[Filter],
+        name: String,
+        slow: Slow,
+    ) -> Result<Subscriber, Error> {
         let first = OpenSubscriber {
             filters: filters.iter().map(|f| f.as_str().to_owned()).collect(),
-            name: name.into(),
-            ..OpenSubscriber::default()
+            name,
+            slow: slow as i32,
         };
         let mut subscriber = Subscriber {
             handle: self.inner.clone(),
             first: control::bytes_of(FrameType::OpenSubscriber, &first),
             open: None,
             failures: 0,
+            is_strict: slow == Slow::Disconnect,
         };
         subscriber.open = Some(subscriber.reopen().await?);
         Ok(subscriber)
@@ -61,7 +82,7 @@ impl Client {
 
 impl Subscriber {
     /// The next event; `None` once the client is closed. Nothing is lost when the future is
-    /// dropped.
+    /// dropped. After an error with [`Code::Slow`] it may be called again: it subscribes anew.
     pub async fn next(&mut self) -> Result<Option<SubscriberEvent>, Error> {
         loop {
             let result = match &mut self.open {
@@ -86,6 +107,10 @@ impl Subscriber {
                 }
                 Ok(None) => self.open = None,
                 Err(Error::Closed) => return Ok(None),
+                Err(error) if self.is_strict && error.code() == Some(Code::Slow) => {
+                    self.open = None;
+                    return Err(error);
+                }
                 Err(error) => {
                     self.open = None;
                     self.handle.pause(error, &mut self.failures).await?;

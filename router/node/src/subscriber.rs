@@ -73,12 +73,6 @@ fn is_strict(slow: i32) -> Result<bool, StreamError> {
     match Slow::try_from(slow) {
         Ok(Slow::Lose) => Ok(false),
         Ok(Slow::Disconnect) => Ok(true),
-        Ok(Slow::Pause) => Err(StreamError::Refused(
-            Code::Unsupported,
-            "no subscriber holds publishers for longer than the node's patience: ask for LOSE or \
-             DISCONNECT, or consume from a queue"
-                .to_owned(),
-        )),
         Err(_) => Err(StreamError::Refused(
             Code::Invalid,
             format!("slow {slow} is unknown to this version"),
@@ -152,9 +146,8 @@ mod tests {
 
     #[test]
     fn what_a_slow_subscriber_asks_for_is_done_or_refused() {
-        let asked: Vec<_> = (0..4).map(|n| is_strict(n).map_err(|e| e.code())).collect();
-        let (unsupported, unknown) = (Err(Code::Unsupported), Err(Code::Invalid));
-        assert_eq!(asked, [Ok(false), Ok(true), unsupported, unknown]);
+        let asked: Vec<_> = (0..3).map(|n| is_strict(n).map_err(|e| e.code())).collect();
+        assert_eq!(asked, [Ok(false), Ok(true), Err(Code::Invalid)]);
     }
 
     #[test]

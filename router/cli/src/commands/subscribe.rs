@@ -18,7 +18,7 @@ Examples:
   waypost sub '#' --count 1                             end after one message
 
 Nothing is kept for a live subscriber: one that reads too slowly loses messages, and is told
-how many. To keep messages, use a queue.")]
+how many; with --strict it ends there. To keep messages, use a queue.")]
 pub struct SubArgs {
     /// Topics, in which + stands for one level and # for the rest
     #[arg(required = true, value_name = "FILTER", value_parser = parse_filter)]
@@ -29,6 +29,9 @@ pub struct SubArgs {
     /// Write payloads only, as they are, each with a line feed
     #[arg(long, conflicts_with = "json")]
     raw: bool,
+    /// End with an error where messages would be lost
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -77,7 +80,14 @@ struct Watch {
 
 impl Watch {
     async fn watch(&mut self, client: &Client, args: &SubArgs) -> anyhow::Result<()> {
-        let mut subscriber = client.subscriber(&args.filters, "waypost sub").await?;
+        let mut subscriber = match args.strict {
+            true => {
+                client
+                    .strict_subscriber(&args.filters, "waypost sub")
+                    .await?
+            }
+            false => client.subscriber(&args.filters, "waypost sub").await?,
+        };
         if !self.output.is_json() && !self.raw {
             let filters: Vec<&str> = args.filters.iter().map(Filter::as_str).collect();
             note(format!("subscribed to {}; Ctrl-C ends", filters.join(", ")));

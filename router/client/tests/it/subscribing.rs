@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use waypost_client::wire::FrameType;
 use waypost_client::wire::control::{self, OpenSubscriber, Opened};
 use waypost_client::wire::data::{self, Live};
-use waypost_client::{Filter, SubscriberEvent};
+use waypost_client::{Code, Filter, SubscriberEvent};
 
 use crate::fake::{FakeNode, FakeStream, slab, texts};
 
@@ -57,5 +57,30 @@ async fn batches_losses_and_reconnects_in_their_order() {
     assert_eq!(texts(&batch.slab), ["m5"]);
     client.close().await;
     assert_eq!(subscriber.next().await.unwrap(), None);
+    drop(kept);
+}
+
+#[tokio::test]
+async fn a_strict_one_is_told_that_it_was_cut_off_and_may_come_again() {
+    let node = FakeNode::start();
+    let (client, session) = node.pair(node.options()).await;
+    let filters = [Filter::new("a/#").unwrap()];
+    let asked = async || {
+        let (mut stream, first) = session.stream().await;
+        let opening: OpenSubscriber = control::parse(&first).unwrap();
+        assert_eq!(opening.slow(), control::Slow::Disconnect);
+        let opened = control::bytes_of(FrameType::Opened, &Opened::default());
+        stream.put(opened).await;
+        stream
+    };
+    let (subscriber, stream) = tokio::join!(client.strict_subscriber(&filters, "s"), asked());
+    let mut subscriber = subscriber.unwrap();
+    let FakeStream { mut send, .. } = stream;
+    send.reset((Code::Slow as u32).into()).unwrap();
+    let error = subscriber.next().await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::Slow), "{error}");
+    let (event, kept) = tokio::join!(subscriber.next(), asked());
+    assert_eq!(event.unwrap(), Some(SubscriberEvent::Reconnected));
+    client.close().await;
     drop(kept);
 }

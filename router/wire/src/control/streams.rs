@@ -196,8 +196,6 @@ pub enum Slow {
     Lose = 0,
     /// `DISCONNECT`.
     Disconnect = 1,
-    /// `PAUSE`.
-    Pause = 2,
 }
 
 /// OPENED, the node's answer to the three.
