@@ -159,6 +159,26 @@ impl Client {
         expect!(self.manage(request).await?, Done)
     }
 
+    /// Publishes copies of selected messages through the node's routes: under `topic`, or each under
+    /// its own. What was not taken is counted. A part of them for each call, as for
+    /// [`Client::replay`]; a call that finds a queue full ends before that batch, or, where it is
+    /// the first, with the error.
+    pub async fn replay_to_topic(
+        &self,
+        queue: impl Into<String>,
+        select: Select,
+        topic: Option<&str>,
+    ) -> Result<Done, Error> {
+        let request = ManageRequest::Replay(Replay {
+            queue: queue.into(),
+            select: Some(select),
+            to_topic: true,
+            topic: topic.unwrap_or_default().to_owned(),
+            ..Replay::default()
+        });
+        expect!(self.manage(request).await?, Done)
+    }
+
     /// Moves selected dead letters back to the queues that they came from, or into `to_queue`;
     /// `message`, with one of them selected, takes its place. As for [`Client::replay`], a part of
     /// them for each call.

@@ -8,7 +8,7 @@ use waypost_core::route::RouteIndex;
 use waypost_wire::data::{Exception, ExceptionKind};
 use waypost_wire::record::{self, RecordError};
 use waypost_wire::slab::SlabBuilder;
-use waypost_wire::{Code, Frame, RecordRef, Slab, WireError};
+use waypost_wire::{Code, RecordRef, Slab, WireError};
 
 use crate::connection::Conn;
 use crate::live::Subscriber;
@@ -125,13 +125,13 @@ impl PlanOf {
     }
 }
 
-/// Checks all records of a batch. A record that is not what it says ends the stream; one that may
-/// not be published is refused alone.
+/// Checks all records of a batch, which came in the frame at stream offset `at`. A record that is
+/// not what it says ends the stream; one that may not be published is refused alone.
 pub(crate) fn admit(
     conn: &Conn,
     plans: &mut Plans,
     routing: &Routing,
-    frame: &Frame,
+    at: u64,
     slab: Slab,
     producer: Option<(ProducerId, u64)>,
 ) -> Result<Admitted, WireError> {
@@ -144,7 +144,7 @@ pub(crate) fn admit(
     for (index, body) in slab.iter().enumerate() {
         let bad = |error: RecordError| WireError::Record {
             index: index as u32,
-            offset: frame.offset,
+            offset: at,
             error,
         };
         record::verify(body).map_err(bad)?;

@@ -35,6 +35,7 @@ pub mod metrics;
 mod node;
 mod plugin_log;
 mod publisher;
+mod replay;
 mod routing;
 mod shard_thread;
 mod stream_io;

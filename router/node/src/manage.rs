@@ -20,6 +20,7 @@ use crate::config;
 use crate::connection::Conn;
 use crate::consumer::{check_group_name, place};
 use crate::keeping;
+use crate::replay;
 use crate::shard_thread::Command;
 use crate::stream_io::StreamError;
 
@@ -145,9 +146,9 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
             need(Queues)?;
             keeping::redrive(conn, redrive).await?
         }
-        ManageRequest::Replay(replay) => {
+        ManageRequest::Replay(request) => {
             need(Queues)?;
-            keeping::replay(conn, replay).await?
+            replay::replay(conn, request).await?
         }
         ManageRequest::GroupAdd(add) => {
             need(Queues)?;

@@ -4,6 +4,8 @@
 //! otherwise; while one is with the worker, later ones go there too, so that they leave in the
 //! order in which they came. The publisher's own task keeps what is outstanding and confirms it.
 
+mod republish;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use waypost_shard::{Batch, OpenedProducer, Part, Stamp};
 use waypost_wire::control::{self, OpenPublisher, Opened};
 use waypost_wire::data::{ConsumerAcks, Exception, ExceptionKind, Level, Publish, Transact};
 use waypost_wire::slab::SlabBuilder;
-use waypost_wire::{Code, Frame, FrameType, RecordRef, Slab};
+use waypost_wire::{Code, FrameType, RecordRef, Slab};
 
 use crate::admission::{self, Admitted, Gather, Plan, PlanOf, Plans};
 use crate::clock::wall_ms;
@@ -27,6 +29,8 @@ use crate::routing::Routing;
 use crate::shard_thread::{Command, PublishReply, Settled, ShardHandle};
 use crate::stream_io::{FrameReader, Outgoing, StreamError, end_well};
 use crate::workers::{Input, Inputs, Work};
+
+pub(crate) use republish::Republisher;
 
 /// A number that no consumer has.
 const NOBODY: u64 = u64::MAX;
@@ -133,18 +137,9 @@ pub(crate) async fn serve(
     let producer = identify(conn, &open).await?;
     let last_sequence = producer.as_ref().map_or(0, |p| p.opened.last_sequence);
     let epoch = producer.as_ref().map_or(0, |p| p.opened.epoch);
-    let mut publisher = Publisher {
-        conn,
-        producer,
-        is_mandatory: open.mandatory || conn.node.routing.is_mandatory,
-        session: PublisherSession::new(window, limits.window_bytes),
-        plans: Plans::default(),
-        events: Arc::new(Events(Mailbox::default())),
-        pending: HashMap::new(),
-        routing_out: 0,
-        live: BTreeMap::new(),
-        pressed: Vec::new(),
-    };
+    let is_mandatory = open.mandatory || conn.node.routing.is_mandatory;
+    let window = (window, limits.window_bytes);
+    let mut publisher = Publisher::new(conn, producer, is_mandatory, window);
     let (window_sequence, window_bytes) = publisher.session.window();
     let opened = Opened {
         window_sequence,
@@ -183,7 +178,27 @@ async fn identify(conn: &Conn, open: &OpenPublisher) -> Result<Option<Identity>,
     Ok(Some(Identity { id, opened, shard }))
 }
 
-impl Publisher<'_> {
+impl<'a> Publisher<'a> {
+    fn new(
+        conn: &'a Arc<Conn>,
+        producer: Option<Identity>,
+        is_mandatory: bool,
+        (window_messages, window_bytes): (u32, u64),
+    ) -> Publisher<'a> {
+        Publisher {
+            conn,
+            producer,
+            is_mandatory,
+            session: PublisherSession::new(window_messages, window_bytes),
+            plans: Plans::default(),
+            events: Arc::new(Events(Mailbox::default())),
+            pending: HashMap::new(),
+            routing_out: 0,
+            live: BTreeMap::new(),
+            pressed: Vec::new(),
+        }
+    }
+
     async fn run(
         &mut self,
         send: &mut SendStream,
@@ -229,7 +244,7 @@ impl Publisher<'_> {
             match frame.kind {
                 FrameType::Publish => {
                     let publish = Publish::parse(&frame)?;
-                    self.on_batch(&frame, publish, None)?;
+                    self.on_batch(frame.offset, publish, None)?;
                 }
                 FrameType::Transact => {
                     let Transact {
@@ -241,7 +256,7 @@ impl Publisher<'_> {
                         first_sequence,
                         slab,
                     };
-                    self.on_batch(&frame, publish, Some(acks))?;
+                    self.on_batch(frame.offset, publish, Some(acks))?;
                 }
                 _ => return Err(frame.unexpected("PUBLISH or TRANSACT").into()),
             }
@@ -249,9 +264,10 @@ impl Publisher<'_> {
         Ok(())
     }
 
+    /// `at` is the stream offset of the frame that it came in.
     fn on_batch(
         &mut self,
-        frame: &Frame,
+        at: u64,
         publish: Publish,
         transaction: Option<Vec<ConsumerAcks>>,
     ) -> Result<(), StreamError> {
@@ -263,20 +279,19 @@ impl Publisher<'_> {
         if count as usize > waypost_wire::BATCH_MESSAGES_MAX {
             let limit = waypost_wire::BATCH_MESSAGES_MAX;
             let text = format!(
-                "batch of {count} messages, limit {limit}, in the frame at stream offset {}",
-                frame.offset
+                "batch of {count} messages, limit {limit}, in the frame at stream offset {at}"
             );
             return Err(StreamError::Refused(Code::TooLarge, text));
         }
         let routing = self.plans.refresh(self.conn);
         let producer = self.producer.as_ref().map(|p| (p.id, p.opened.epoch));
         let mut admitted =
-            admission::admit(self.conn, &mut self.plans, &routing, frame, slab, producer)?;
+            admission::admit(self.conn, &mut self.plans, &routing, at, slab, producer)?;
         let id = self
             .session
             .on_batch(first_sequence, count, bytes)
             .map_err(|error| {
-                let text = format!("{error}, in the frame at stream offset {}", frame.offset);
+                let text = format!("{error}, in the frame at stream offset {at}");
                 StreamError::Refused(error.code(), text)
             })?;
         let metrics = &self.conn.node.metrics.publish;

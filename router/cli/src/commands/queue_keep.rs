@@ -2,7 +2,8 @@
 
 use serde_json::json;
 use waypost_client::Client;
-use waypost_client::wire::control::{HeaderIs, Select};
+use waypost_client::wire::control::{Done, HeaderIs, Select};
+use waypost_client::wire::topic;
 
 use super::look::{self, Part};
 use super::queue_settings::parse_filter;
@@ -139,20 +140,47 @@ impl RemoveArgs {
     }
 }
 
-/// Copy selected messages into another queue, or the same one
+/// Publish copies of selected messages: into a queue, or to a topic, through its routes and plugins
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    group = clap::ArgGroup::new("destination").required(true),
+    after_help = "\
 Examples:
   waypost queue replay history --from 1000 --to 2000 --into orders
-  waypost queue replay history --since 2026-05-01T06:00:00Z --filter 'orders/eu/#' --into orders")]
+  waypost queue replay history --since 2026-05-01T06:00:00Z --filter 'orders/eu/#' --into orders
+  waypost queue replay history --since 2h --into topic:orders/again
+  waypost queue replay history --key 4711 --republish"
+)]
 pub struct ReplayArgs {
     /// The queue
     name: String,
     #[command(flatten)]
     select: SelectArgs,
-    /// The queue that takes the copies
-    #[arg(long, value_name = "QUEUE")]
-    into: String,
+    /// What takes the copies: a queue, or topic:TOPIC
+    #[arg(long, value_name = "DESTINATION", group = "destination", value_parser = parse_destination)]
+    into: Option<Destination>,
+    /// Publish each again under its own topic
+    #[arg(long, group = "destination")]
+    republish: bool,
+}
+
+/// What takes the copies of a replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Destination {
+    Queue(String),
+    Topic(String),
+}
+
+fn parse_destination(text: &str) -> Result<Destination, String> {
+    match text.split_once(':') {
+        None if !text.is_empty() => Ok(Destination::Queue(text.to_owned())),
+        Some(("queue", name)) if !name.is_empty() => Ok(Destination::Queue(name.to_owned())),
+        Some(("topic", topic)) => match topic::parse_topic(topic.as_bytes()) {
+            Ok(topic) => Ok(Destination::Topic(topic.to_owned())),
+            Err(error) => Err(error.to_string()),
+        },
+        _ => Err("expected the name of a queue, or topic:TOPIC".to_owned()),
+    }
 }
 
 /// Runs `queue browse`.
@@ -195,31 +223,117 @@ pub async fn remove(client: &Client, args: RemoveArgs, output: Output) -> anyhow
 
 /// Runs `queue replay`.
 pub async fn replay(client: &Client, args: ReplayArgs, output: Output) -> anyhow::Result<()> {
-    let (mut select, mut count) = (args.select.select(), 0);
+    let (mut select, mut sum) = (args.select.select(), Done::default());
     if select.to_offset == 0 {
         // What the copies add is not copied again.
         select.to_offset = client.queue_info(&args.name).await?.next_offset.max(1);
     }
     loop {
-        let done = client
-            .replay(&args.name, select.clone(), &args.into)
-            .await?;
-        count += done.count;
-        if !done.why.is_empty() {
-            told(output, "copied", count)?;
-            anyhow::bail!("stopped at offset {}: {}", select.from_offset, done.why);
+        let part = select.clone();
+        let done = match &args.into {
+            Some(Destination::Queue(queue)) => client.replay(&args.name, part, queue).await,
+            Some(Destination::Topic(topic)) => {
+                client.replay_to_topic(&args.name, part, Some(topic)).await
+            }
+            None => client.replay_to_topic(&args.name, part, None).await,
+        };
+        let done = match done {
+            Ok(done) => done,
+            Err(error) if sum == Done::default() => return Err(error.into()),
+            Err(error) => {
+                copied(output, &sum)?;
+                let at = select.from_offset;
+                return Err(anyhow::Error::new(error).context(format!("stopped at offset {at}")));
+            }
+        };
+        let is_stopped = !done.why.is_empty() && left_out(&done).is_empty();
+        add(&mut sum, &done);
+        if is_stopped {
+            copied(output, &sum)?;
+            anyhow::bail!("stopped at offset {}: {}", done.next_offset, done.why);
         }
         if done.next_offset == 0 {
-            return told(output, "copied", count);
+            return copied(output, &sum);
         }
         select.from_offset = done.next_offset;
-        note(format!("{count} copied"));
+        note(format!("{} copied", sum.count));
     }
+}
+
+fn add(sum: &mut Done, done: &Done) {
+    sum.count += done.count;
+    sum.dropped += done.dropped;
+    sum.dead_lettered += done.dead_lettered;
+    sum.unroutable += done.unroutable;
+    sum.refused += done.refused;
+    sum.duplicates += done.duplicates;
+    sum.next_offset = done.next_offset;
+    if !done.why.is_empty() {
+        sum.why.clone_from(&done.why);
+    }
+}
+
+/// What was not taken, in words.
+fn left_out(done: &Done) -> Vec<String> {
+    let numbers = [
+        ("dropped", done.dropped),
+        ("dead-lettered", done.dead_lettered),
+        ("unroutable", done.unroutable),
+        ("refused", done.refused),
+        ("duplicate", done.duplicates),
+    ];
+    let some = numbers.iter().filter(|(_, number)| *number > 0);
+    some.map(|(what, number)| format!("{number} {what}"))
+        .collect()
+}
+
+/// Tells what became of a replay.
+fn copied(output: Output, sum: &Done) -> anyhow::Result<()> {
+    if output.is_json() {
+        return output.json(&json!({
+            "messages": sum.count,
+            "dropped": sum.dropped,
+            "dead_lettered": sum.dead_lettered,
+            "unroutable": sum.unroutable,
+            "refused": sum.refused,
+            "duplicates": sum.duplicates,
+            "why": sum.why,
+        }));
+    }
+    let left_out = left_out(sum);
+    output.line(match left_out.is_empty() {
+        true => format!("copied: {}", counted(sum.count, "message")),
+        false => format!(
+            "copied: {}; {} (the last: {})",
+            counted(sum.count, "message"),
+            left_out.join(", "),
+            sum.why
+        ),
+    })
 }
 
 fn told(output: Output, what: &str, count: u64) -> anyhow::Result<()> {
     match output.is_json() {
         true => output.json(&json!({"messages": count})),
         false => output.line(format!("{what}: {}", counted(count, "message"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_of_a_replay() {
+        let queue = |name: &str| Ok(Destination::Queue(name.to_owned()));
+        assert_eq!(parse_destination("orders"), queue("orders"));
+        assert_eq!(parse_destination("queue:orders"), queue("orders"));
+        assert_eq!(
+            parse_destination("topic:a/b"),
+            Ok(Destination::Topic("a/b".to_owned()))
+        );
+        for wrong in ["", "queue:", "topic:", "topic:a/#", "peer:x"] {
+            assert!(parse_destination(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -348,6 +348,17 @@ fn groups_settings_and_dead_letters_are_in_the_hand() {
     assert!(!info.contains("deliver max"), "{info}");
     let browsed = home.ok(&["queue", "browse", "o", "--filter", "o/us/#", "--payload"]);
     assert!(browsed.ends_with("\no/us/1\n"), "{browsed}");
+    home.ok(&["queue", "add", "p", "--from", "p/#"]);
+    let replay = ["queue", "replay", "o", "--to", "3", "--json"];
+    let replay = |more: &[&str]| home.json(&[&replay[..], more].concat());
+    let copied = replay(&["--into", "topic:p/again"]);
+    assert_eq!(copied["messages"], 3, "{copied}");
+    let copied = replay(&["--filter", "o/us/#", "--into", "topic:nobody"]);
+    assert_eq!(copied["unroutable"], 1, "{copied}");
+    let copied = replay(&["--into", "queue:p"]);
+    assert_eq!(copied["messages"], 3, "{copied}");
+    assert_eq!(home.json(&["queue", "info", "p", "--json"])["messages"], 6);
+    home.fails(&["queue", "replay", "o"], 2);
     let removed = home.json(&["queue", "rm-messages", "o", "--until", "0s", "--json"]);
     assert_eq!(removed["messages"], 5, "{removed}");
     home.ok(&["queue", "group", "rm", "o", "g", "--yes"]);

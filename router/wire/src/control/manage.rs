@@ -184,6 +184,21 @@ pub struct Done {
     /// Why the last of them could not.
     #[prost(string, tag = "4")]
     pub why: String,
+    /// Of a replay to a topic: a route or plugin dropped them.
+    #[prost(uint64, tag = "5")]
+    pub dropped: u64,
+    /// They lie in the dead letters.
+    #[prost(uint64, tag = "6")]
+    pub dead_lettered: u64,
+    /// Nothing took them.
+    #[prost(uint64, tag = "7")]
+    pub unroutable: u64,
+    /// They were refused.
+    #[prost(uint64, tag = "8")]
+    pub refused: u64,
+    /// A queue has them already.
+    #[prost(uint64, tag = "9")]
+    pub duplicates: u64,
 }
 
 /// See `QueueListed` in the protocol.

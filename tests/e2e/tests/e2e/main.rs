@@ -12,6 +12,7 @@
 //! | [`drain`] | stopping under load |
 //! | [`manage`] | management and the admin page |
 //! | [`queues`] | kinds of groups, filters, places, limits, expiry and dead letters |
+//! | [`replay`] | copies of what a queue holds, through the routes |
 //! | [`python`] | whether docs/protocol.md is enough for a client |
 //!
 //! Nothing here waits for a time to pass where an event tells; [`harness::run`] ends a test that
@@ -40,6 +41,7 @@ mod plugins;
 mod python;
 mod queues;
 mod raw;
+mod replay;
 mod restart;
 mod rights;
 mod together;
