@@ -6,8 +6,10 @@ use tokio::io::AsyncReadExt;
 use waypost_wire::control;
 use waypost_wire::{Code, Frame, FrameDecoder, FrameType, WireError};
 
-/// What is read from a stream at once.
-const READ_BYTES: usize = 64 << 10;
+/// What is read from a stream at once: little at first, for most streams say little and there may
+/// be thousands of them, and four times as much after each read that took all it could.
+const READ_BYTES_MIN: usize = 1 << 10;
+const READ_BYTES_MAX: usize = 64 << 10;
 /// Slabs from here on are handed over as they are; smaller ones are copied together, because QUIC
 /// is many times slower with small buffers.
 const OWN_CHUNK_BYTES: usize = 8 << 10;
@@ -46,6 +48,7 @@ impl From<quinn::WriteError> for StreamError {
 pub(crate) struct FrameReader {
     recv: RecvStream,
     decoder: FrameDecoder,
+    read_bytes: usize,
 }
 
 impl FrameReader {
@@ -53,6 +56,7 @@ impl FrameReader {
         FrameReader {
             recv,
             decoder: FrameDecoder::new(frame_bytes_max),
+            read_bytes: READ_BYTES_MIN,
         }
     }
 
@@ -64,15 +68,21 @@ impl FrameReader {
     /// Reads more bytes; false at the end of the stream. Nothing is lost if it is cancelled.
     pub async fn fill(&mut self) -> Result<bool, StreamError> {
         let buffer = self.decoder.buffer();
-        if buffer.capacity() - buffer.len() < READ_BYTES / 4 {
-            buffer.reserve(READ_BYTES);
+        if buffer.capacity() - buffer.len() < self.read_bytes / 4 {
+            buffer.reserve(self.read_bytes);
         }
+        let room = buffer.capacity() - buffer.len();
         match self.recv.read_buf(buffer).await {
             Ok(0) => {
                 self.decoder.finish()?;
                 Ok(false)
             }
-            Ok(_) => Ok(true),
+            Ok(read) => {
+                if read == room {
+                    self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
+                }
+                Ok(true)
+            }
             Err(_) => Err(StreamError::Lost),
         }
     }

@@ -9,9 +9,11 @@
 //! those crates.
 
 mod compare;
+mod crowd;
 mod floor;
 mod load;
 mod machine;
+mod nacked;
 mod outcome;
 mod pace;
 mod plan;

@@ -330,7 +330,7 @@ pub fn stalls(bench: &Bench, length: Duration) -> Result<Vec<Figure>> {
 }
 
 /// Runs something with a client on a runtime of its own.
-fn block<T>(connect: Connect, body: impl AsyncFnOnce(Client) -> Result<T>) -> Result<T> {
+pub(super) fn block<T>(connect: Connect, body: impl AsyncFnOnce(Client) -> Result<T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -407,7 +407,8 @@ async fn fill(
     Ok(took)
 }
 
-async fn settle(under_way: &mut VecDeque<BatchTicket>) -> Result<()> {
+/// Waits for the oldest batch, of which all must have been accepted.
+pub(super) async fn settle(under_way: &mut VecDeque<BatchTicket>) -> Result<()> {
     if let Some(ticket) = under_way.pop_front()
         && let Some(exception) = ticket.await?.exceptions.first()
     {

@@ -12,7 +12,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::compare::{Bench, Pair, median};
+use super::crowd;
 use super::machine;
+use super::nacked;
 use super::outcome::Outcome;
 use super::plan::{Durability, Length, Mode, Plan};
 use super::process::{Process, this_binary};
@@ -36,6 +38,10 @@ pub struct SuiteArgs {
     /// How long each run measures, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     seconds: f64,
+    /// Queues and consumers of the figures about many of them
+    #[arg(long, value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(100..=50_000))]
+    many: u64,
 }
 
 /// One figure.
@@ -147,6 +153,15 @@ const FIGURES: &[(&str, Runner)] = &[
     ("queue stalls", |suite| {
         queues::stalls(suite.bench, suite.length)
     }),
+    ("queue nacked", |suite| {
+        nacked::nacked(suite.bench, suite.length)
+    }),
+    ("many queues", |suite| {
+        crowd::queues(suite.bench, suite.many)
+    }),
+    ("many consumers", |suite| {
+        crowd::consumers(suite.bench, suite.many)
+    }),
 ];
 
 /// Measures every figure and gives each to `seen` as it is known.
@@ -156,7 +171,11 @@ pub fn run(
     mut seen: impl FnMut(&Figure) -> Result<()>,
 ) -> Result<()> {
     let length = Duration::try_from_secs_f64(args.seconds).context("--seconds")?;
-    let suite = Suite { bench, length };
+    let suite = Suite {
+        bench,
+        length,
+        many: args.many,
+    };
     let only = args.only.as_deref().unwrap_or("");
     for (_, runner) in FIGURES.iter().filter(|(name, _)| name.contains(only)) {
         for figure in runner(&suite)? {
@@ -169,6 +188,7 @@ pub fn run(
 struct Suite<'a> {
     bench: &'a Bench,
     length: Duration,
+    many: u64,
 }
 
 fn each(pairs: &[Pair], value: impl Fn(&Outcome) -> f64) -> (Vec<f64>, Vec<f64>) {
