@@ -178,8 +178,11 @@ impl Copying {
             io(vfs.sync_dir(dir), "sync", dir)?;
         }
         write_format(vfs, &self.dir)?;
-        if let Some(parent) = self.dir.parent() {
-            io(vfs.sync_dir(parent), "sync", parent)?;
+        // The directory of backups may have been made for this one.
+        for dir in self.dir.ancestors().skip(1).take(2) {
+            if !dir.as_os_str().is_empty() {
+                io(vfs.sync_dir(dir), "sync", dir)?;
+            }
         }
         Ok(done)
     }

@@ -286,7 +286,11 @@ pub(crate) fn set_aside<V: Vfs>(
         set_aside: Some(path.clone()),
     };
     if vfs.open(&path, OpenMode::Read).is_ok() {
-        return Ok(damage);
+        // A process that was killed may have left a name that is not durable yet.
+        return match vfs.sync_dir(quarantine) {
+            Err(e) => Err(IoError::at("sync", quarantine)(e)),
+            Ok(()) => Ok(damage),
+        };
     }
     let mut copy = vec![0; usize::try_from(bytes).unwrap_or(0)];
     let got = file

@@ -23,6 +23,7 @@ use crate::inspect::{check_description, hold_to_look, options_of};
 use crate::log::{Log, replace_file};
 use crate::overlay::Overlay;
 use crate::recover::{RecoveryReport, io, read_range, read_small};
+use crate::replay::move_aside;
 use crate::shard_meta;
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
@@ -89,12 +90,14 @@ fn keep_old<V: Vfs>(
 ) -> Result<Option<PathBuf>, IoError> {
     let quarantine = shard.join("quarantine");
     io(vfs.create_dir(&quarantine), "make", &quarantine)?;
+    io(vfs.sync_dir(shard), "sync", shard)?;
     let aside = quarantine.join(format!("{name}-{}", how.now_ms));
-    match vfs.rename(path, &aside) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => io(other, "rename", path)?,
+    if let Err(e) = vfs.open(path, OpenMode::Read)
+        && e.kind() == std::io::ErrorKind::NotFound
+    {
+        return Ok(None);
     }
-    io(vfs.sync_dir(&quarantine), "sync", &quarantine)?;
+    move_aside(vfs, path, &aside)?;
     Ok(Some(aside))
 }
 
@@ -210,6 +213,8 @@ fn repair_segment<V: Vfs>(
         let file = io(vfs.open(&path, OpenMode::Create), "make", &path)?;
         put(&file, &path, &header, info.bytes)?;
         io(vfs.sync_dir(&queue_dir), "sync", &queue_dir)?;
+        let queues = dir.join("queues");
+        io(vfs.sync_dir(&queues), "sync", &queues)?;
         return Ok(action(format!(
             "it is gone, and {offsets} with it: an empty one is in its place"
         )));

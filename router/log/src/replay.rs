@@ -250,6 +250,17 @@ fn read_meta<V: Vfs>(vfs: &V, dir: &Path, queue: Incarnation) -> Result<Meta, Io
     })
 }
 
+/// Moves a file into another directory, durably: a crash may leave both names until both
+/// directories are synced, and a second attempt is none where both are names of one file.
+pub(crate) fn move_aside<V: Vfs>(vfs: &V, from: &Path, to: &Path) -> Result<(), IoError> {
+    remove_file(vfs, to)?;
+    io(vfs.rename(from, to), "rename", from)?;
+    for dir in [to.parent(), from.parent()].into_iter().flatten() {
+        io(vfs.sync_dir(dir), "sync", dir)?;
+    }
+    Ok(())
+}
+
 /// Finds a queue's segments. Those that its last snapshot names are taken at its word, and only
 /// measured; what was moved after it is walked.
 struct SegmentLoader<'a, V: Vfs> {
@@ -370,12 +381,7 @@ impl<V: Vfs> SegmentLoader<'_, V> {
         }
         let name = format!("segment-{}-{}", self.queue.hex(), file_name(first_offset));
         let aside = self.quarantine.join(name);
-        io(self.vfs.rename(&path, &aside), "rename", &path)?;
-        io(
-            self.vfs.sync_dir(&self.quarantine),
-            "sync",
-            &self.quarantine,
-        )?;
+        move_aside(self.vfs, &path, &aside)?;
         // What a move left that failed or that a crash cut short: other segments or the WAL have
         // all of it.
         let is_needless = info.end_offset <= end || self.is_in_wal(end);

@@ -86,6 +86,9 @@ pub fn restore<V: Vfs>(
     }
     io(vfs.sync_dir(dir), "sync", dir)?;
     write_format(vfs, dir)?;
+    if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+        io(vfs.sync_dir(parent), "sync", parent)?;
+    }
     Ok(identities.renamed)
 }
 

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use waypost_log::mem::MemVfs;
-use waypost_log::{Incarnation, Log, Messages, Options, ReadError, Vfs, scan};
+use waypost_log::{Incarnation, Log, Messages, Options, ReadError, scan};
 use waypost_wire::Message;
 use waypost_wire::slab::SlabBuilder;
 
@@ -58,8 +58,7 @@ fn append(log: &mut Log<MemVfs>, offset: u64) -> bool {
 fn template() -> &'static MemVfs {
     static TEMPLATE: OnceLock<MemVfs> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
-        let vfs = MemVfs::new();
-        vfs.create_dir(Path::new("/data")).expect("the disk works");
+        let vfs = MemVfs::with_dir(Path::new("/data")).expect("the disk works");
         let (mut log, _) =
             Log::open(vfs.clone(), &dir(), options(), NOW_MS).expect("the disk works");
         log.create_queue(queue(), "q", b"").expect("the disk works");

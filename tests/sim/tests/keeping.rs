@@ -8,7 +8,7 @@ use waypost_core::DEAD_LETTER;
 use waypost_core::journal::GroupOptions;
 use waypost_core::queue::Settings;
 use waypost_log::mem::MemVfs;
-use waypost_log::{Incarnation, Log, Options as LogOptions, Vfs};
+use waypost_log::{Incarnation, Log, Options as LogOptions};
 use waypost_shard::{Attach, Batch, Now, Options, Part, QueueView, Selection, Shard, Start};
 use waypost_wire::data::{ConsumerFrame, Range};
 use waypost_wire::slab::SlabBuilder;
@@ -36,8 +36,7 @@ fn open(disk: &MemVfs) -> Shard<MemVfs> {
 }
 
 fn new() -> (MemVfs, Shard<MemVfs>) {
-    let disk = MemVfs::new();
-    disk.create_dir(Path::new("/data")).unwrap();
+    let disk = MemVfs::with_dir(Path::new("/data")).unwrap();
     let mut shard = open(&disk);
     for (number, name) in [(1, DEAD_LETTER), (3, "orders"), (5, "late")] {
         let incarnation = Incarnation::new(number).unwrap();

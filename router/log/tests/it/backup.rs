@@ -58,6 +58,7 @@ fn a_backup_is_what_was_committed_when_it_began() {
         let mut random = Rng(seed);
         let target = Path::new("/restored");
         let renamed = restore(&disk, Path::new(BACKUP), target, &mut || random.next_u64()).unwrap();
+        let disk = disk.crash(seed);
         assert_eq!(check(&disk, target).unwrap().findings, vec![], "{what}");
         let shard = PathBuf::from("/restored/shard-0000");
         let (log, found) = Log::open(disk.clone(), &shard, small_options(), NOW_MS).unwrap();

@@ -237,36 +237,3 @@ fn the_real_disk_keeps_what_was_committed() {
         assert!(log.space_used().segment_bytes > 0);
     }
 }
-
-#[test]
-fn the_model_disk_keeps_its_contract() {
-    let vfs = new_disk();
-    let path = Path::new("/data/file");
-    let file = vfs.open(path, waypost_log::vfs::OpenMode::Create).unwrap();
-    file.write_all_at(&[1; 2048], 0).unwrap();
-    file.sync_data().unwrap();
-    vfs.sync_dir(Path::new("/data")).unwrap();
-    file.write_all_at(&[2; 2048], 0).unwrap();
-    let mut outcomes = std::collections::BTreeSet::new();
-    for seed in 0..64 {
-        let bytes = vfs.crash(seed).contents(path).unwrap();
-        assert!(
-            bytes.chunks(512).all(|s| s.iter().all(|b| *b == s[0])),
-            "a torn sector"
-        );
-        outcomes.insert(bytes);
-        assert_eq!(
-            vfs.crash(seed).contents(path),
-            vfs.crash(seed).contents(path)
-        );
-    }
-    assert!(outcomes.len() > 8, "sectors land in any subset");
-    file.sync_data().unwrap();
-    assert!((0..64).all(|seed| vfs.crash(seed).contents(path).unwrap() == [2; 2048]));
-    vfs.rename(path, Path::new("/data/other")).unwrap();
-    let names = |vfs: MemVfs| vfs.files().len();
-    assert!(
-        (0..64).all(|seed| names(vfs.crash(seed)) == 1),
-        "a rename is whole"
-    );
-}

@@ -29,10 +29,7 @@ pub fn small_options() -> Options {
 }
 
 pub fn new_disk() -> MemVfs {
-    use waypost_log::Vfs;
-    let vfs = MemVfs::new();
-    vfs.create_dir(Path::new("/data")).unwrap();
-    vfs
+    MemVfs::with_dir(Path::new("/data")).unwrap()
 }
 
 pub fn queue(n: u64) -> Incarnation {

@@ -9,6 +9,7 @@ mod backup;
 mod codec;
 mod crash;
 mod damage;
+mod disk;
 mod files;
 mod harness;
 mod judgement;

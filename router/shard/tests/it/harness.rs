@@ -4,7 +4,7 @@ use std::path::Path;
 
 use waypost_core::queue::Settings;
 use waypost_log::mem::MemVfs;
-use waypost_log::{Incarnation, Log, Options as LogOptions, Vfs};
+use waypost_log::{Incarnation, Log, Options as LogOptions};
 use waypost_shard::{Accepted, Batch, Now, Options, Output, Part, Shard};
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Message, RecordRef, Slab};
@@ -40,8 +40,7 @@ fn open(disk: &MemVfs) -> Shard<MemVfs> {
 impl World {
     /// A new disk and these queues.
     pub fn new(queues: &[(&str, Settings)]) -> World {
-        let disk = MemVfs::new();
-        disk.create_dir(Path::new("/data")).unwrap();
+        let disk = MemVfs::with_dir(Path::new("/data")).unwrap();
         let mut world = World {
             shard: open(&disk),
             disk,

@@ -17,14 +17,15 @@ use std::path::Path;
 use waypost_core::journal::GroupOptions;
 use waypost_core::queue::{Retain, Settings};
 use waypost_log::mem::{Fault, MemVfs};
-use waypost_log::{Incarnation, Log, Vfs};
+use waypost_log::{Incarnation, Log};
 use waypost_shard::{Attach, Now, Options, Output, Shard, Start};
 use waypost_wire::data::{ConsumerFrame, Deliver, Level, Range};
 
 use crate::dice::Dice;
 use crate::invariants::Violation;
 use crate::trace::Trace;
-use crate::world::{dir, is_off, log_options};
+use crate::world::disk::is_off;
+use crate::world::{dir, log_options};
 use ledger::Ledger;
 use producer::Producer;
 
@@ -96,12 +97,10 @@ struct World {
 /// Runs a seed.
 pub fn run(seed: u64, steps: u64) -> Result<Tally, Box<Failure>> {
     let mut dice = Dice::new(seed);
-    let disk = MemVfs::new();
-    let opened = disk
-        .create_dir(Path::new("/data"))
+    let opened = MemVfs::with_dir(Path::new("/data"))
         .map_err(|e| e.to_string())
-        .and_then(|()| open(&disk, &mut dice));
-    let shard = opened.map_err(|text| {
+        .and_then(|disk| Ok((disk.clone(), open(&disk, &mut dice)?)));
+    let (disk, shard) = opened.map_err(|text| {
         Box::new(Failure {
             seed,
             steps,

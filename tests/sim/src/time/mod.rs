@@ -16,7 +16,7 @@ use waypost_core::DEAD_LETTER;
 use waypost_core::journal::GroupOptions;
 use waypost_core::queue::{Expired, Settings};
 use waypost_log::mem::MemVfs;
-use waypost_log::{Incarnation, Log, Vfs};
+use waypost_log::{Incarnation, Log};
 use waypost_shard::{Attach, Batch, Now, Options, Output, Part, Shard, Start};
 use waypost_wire::data::{ConsumerFrame, Range};
 use waypost_wire::slab::SlabBuilder;
@@ -94,13 +94,11 @@ pub fn run(seed: u64, steps: u64) -> Result<Tally, Box<Failure>> {
     let settings = draw_settings(&mut dice);
     let mut trace = Trace::keeping(KEPT_LINES);
     trace.line(format!("{settings:?}"));
-    let disk = MemVfs::new();
     let clocks = Clocks::new(WALL_MS, MONO_MS);
-    let opened = disk
-        .create_dir(Path::new("/data"))
+    let opened = MemVfs::with_dir(Path::new("/data"))
         .map_err(|e| e.to_string())
-        .and_then(|()| open(&disk, &mut dice, clocks.now()));
-    let shard = opened.map_err(|text| {
+        .and_then(|disk| Ok((disk.clone(), open(&disk, &mut dice, clocks.now())?)));
+    let (disk, shard) = opened.map_err(|text| {
         Box::new(Failure {
             seed,
             steps,
