@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
+use waypost_log::mem::Injected;
 use waypost_sim::{Faults, Plan, once, rot, run, sweep, time};
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -75,6 +76,7 @@ fn repeat(args: &Args) -> anyhow::Result<()> {
     };
     let begin = Instant::now();
     let (mut restarts, mut delivered) = (0, 0);
+    let mut injected = Injected::default();
     for seed in seed..seed.saturating_add(args.runs) {
         if args.time {
             let tally = time::run(seed, args.steps)?;
@@ -93,11 +95,14 @@ fn repeat(args: &Args) -> anyhow::Result<()> {
             continue;
         }
         if let Some(rounds) = args.rot {
-            restarts += rot::run(seed, &plan, rounds)?.restarts;
+            let tally = rot::run(seed, &plan, rounds)?;
+            restarts += tally.restarts;
+            injected += tally.injected;
             continue;
         }
         let report = run(seed, &plan)?;
         restarts += report.tally.restarts;
+        injected += report.tally.injected;
         delivered += report.tally.delivered;
         if args.trace {
             print!("{}", report.trace);
@@ -112,5 +117,8 @@ fn repeat(args: &Args) -> anyhow::Result<()> {
         args.runs,
         begin.elapsed().as_secs_f64()
     );
+    if injected != Injected::default() {
+        println!("faults: {injected}");
+    }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub fn run(seed: u64, plan: &Plan, rounds: u64) -> Result<Tally, Box<Failure>> {
     };
     let mut world = World::new(seed, plan).map_err(|v| failure(v, 0, String::new()))?;
     match spoil(&mut world, seed, steps, rounds) {
-        Ok(()) => Ok(world.tally),
+        Ok(()) => Ok(world.tally()),
         Err(violation) => Err(failure(violation, world.tally.steps, world.trace().text())),
     }
 }

@@ -29,18 +29,10 @@ pub fn not_again(dead: &BTreeSet<(Place, Tag)>, place: Place, tag: Tag) -> Resul
     })
 }
 
-/// Messages were let go of that can only be dead letters. `unseen` dead letters were let go of
-/// themselves before anybody could look at them.
-pub fn owed(
-    dead: &BTreeSet<(Place, Tag)>,
-    owed: &[(Place, Tag)],
-    unseen: &mut u64,
-) -> Result<(), Violation> {
-    for fact in owed.iter().filter(|fact| !dead.contains(fact)) {
-        Violation::unless(*unseen > 0, NAME, || {
-            format!("{fact:?} was let go of and is no dead letter")
-        })?;
-        *unseen -= 1;
-    }
-    Ok(())
+/// Messages were let go of that can only be dead letters.
+pub fn owed(dead: &BTreeSet<(Place, Tag)>, owed: &[(Place, Tag)]) -> Result<(), Violation> {
+    let missing = owed.iter().find(|fact| !dead.contains(fact));
+    Violation::unless(missing.is_none(), NAME, || {
+        format!("{missing:?} was let go of and is no dead letter")
+    })
 }

@@ -42,8 +42,6 @@ pub struct Model {
     pub spent: BTreeSet<(Place, Tag)>,
     /// Dead letters that were seen in their queue, synced.
     pub dead: BTreeSet<(Place, Tag)>,
-    /// Dead letters that were let go of (a group began above them) before they were seen.
-    pub unseen_dead: u64,
     /// Synced bytes were changed on purpose: losses are told by alarms, and only what is served
     /// is still checked.
     pub is_rotten: bool,

@@ -2,6 +2,7 @@
 //! that judges it. Everything is drawn from the seed, in one thread, in virtual time.
 
 mod consume;
+pub(crate) mod disk;
 mod drain;
 mod groups;
 mod keeping;
@@ -9,12 +10,14 @@ mod manage;
 mod outputs;
 mod publish;
 mod restart;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use waypost_log::mem::{Call, Fault, MemVfs};
-use waypost_log::{Job, JobDone, Options as LogOptions, Vfs};
+use waypost_log::mem::{Fault, Injected, MemVfs};
+use waypost_log::{DataDir, Job, JobDone, Options as LogOptions};
 use waypost_shard::{Now, Options, Shard};
 
 use crate::dice::Dice;
@@ -80,6 +83,8 @@ pub struct Tally {
     pub restarts: u64,
     /// Faults armed.
     pub faults: u64,
+    /// Faults that came to pass.
+    pub injected: Injected,
     /// Jobs finished.
     pub jobs: u64,
     /// Calls to the disk, over all restarts.
@@ -105,6 +110,8 @@ pub struct World {
     pub(crate) trace: Trace,
     pub(crate) tally: Tally,
     pub(crate) disk: MemVfs,
+    /// The data directory that the process holds.
+    pub(crate) held: DataDir<MemVfs>,
     pub(crate) shard: Shard<MemVfs>,
     pub(crate) model: Model,
     pub(crate) consumers: BTreeMap<u64, Consumer>,
@@ -129,9 +136,12 @@ pub struct World {
     pub(crate) is_poisoned: bool,
 }
 
+/// Where the node's data is.
+pub(crate) const DATA: &str = "/data";
+
 /// Where the shard is.
 pub(crate) fn dir() -> PathBuf {
-    PathBuf::from("/data/shard-0000")
+    Path::new(DATA).join("shard-0000")
 }
 
 /// Files so small that a short run rolls, moves, snapshots and recycles.
@@ -162,15 +172,13 @@ impl World {
     /// Makes a disk and opens a shard on it, however often the power goes meanwhile.
     pub fn new(seed: u64, plan: Plan) -> Result<World, Violation> {
         let disk = MemVfs::new();
-        disk.create_dir(Path::new("/data"))
-            .map_err(|e| Violation::new("progress", e.to_string()))?;
         if let Some(nth) = plan.power_off_at {
             disk.fail_at(nth, Fault::PowerOff);
         }
         let mut dice = Dice::new(seed);
         let mut trace = Trace::keeping(plan.trace_lines);
         let mut tally = Tally::default();
-        let (disk, opened) = restart::open(disk, &mut dice, &mut trace, &mut tally, Faults::None)?;
+        let opened = restart::open(disk, &mut dice, &mut trace, &mut tally, Faults::None)?;
         let groups = (0..3).filter_map(|_| dice.pick(&consume::GROUPS).copied());
         let groups = groups.collect();
         let mut world = World {
@@ -178,8 +186,9 @@ impl World {
             dice,
             trace,
             tally,
-            disk,
-            shard: opened.shard,
+            disk: opened.disk,
+            held: opened.held,
+            shard: opened.shard.shard,
             model: Model::default(),
             consumers: BTreeMap::new(),
             next_consumer: 1,
@@ -204,7 +213,7 @@ impl World {
         self.steps(self.plan.steps)?;
         self.drain()?;
         self.tally.calls += self.disk.calls();
-        Ok(self.tally)
+        Ok(self.tally())
     }
 
     /// Runs some steps.
@@ -216,6 +225,14 @@ impl World {
             self.check_up()?;
         }
         Ok(())
+    }
+
+    /// What was done, and what was suffered.
+    pub fn tally(&self) -> Tally {
+        Tally {
+            injected: self.disk.injected(),
+            ..self.tally
+        }
     }
 
     /// What happened.
@@ -246,51 +263,12 @@ impl World {
         }
     }
 
-    /// Arms a fault, or ends the process at once.
-    fn draw_fault(&mut self) -> Result<(), Violation> {
-        if self.plan.faults == Faults::None || !self.dice.once_in(40) {
-            return Ok(());
-        }
-        self.tally.faults += 1;
-        let nth = self.dice.below(60);
-        let is_disk = self.plan.faults == Faults::Disk;
-        match self.dice.below(if is_disk { 10 } else { 4 }) {
-            0..=2 => {
-                self.trace.line(format!("power off at call {nth}"));
-                self.disk.fail_at(nth, Fault::PowerOff);
-            }
-            3 => {
-                let is_power_loss = self.dice.once_in(2);
-                self.restart(is_power_loss)?;
-            }
-            kind => {
-                let fault = match kind {
-                    4 | 5 => Fault::NoSpace,
-                    6..=8 => Fault::Io,
-                    _ => Fault::ShortRead,
-                };
-                let calls = [
-                    Call::Open,
-                    Call::Read,
-                    Call::Write,
-                    Call::Sync,
-                    Call::Change,
-                ];
-                let call = *self.dice.pick(&calls).unwrap_or(&Call::Write);
-                let nth = self.dice.below(12);
-                self.trace.line(format!("{fault:?} at {call:?} {nth}"));
-                self.disk.fail_at_call(call, nth, fault);
-            }
-        }
-        Ok(())
-    }
-
     /// After something failed: is the process over?
     pub(crate) fn check_up(&mut self) -> Result<(), Violation> {
         if !std::mem::take(&mut self.is_suspect) {
             return Ok(());
         }
-        if is_off(&self.disk) {
+        if disk::is_off(&self.disk) {
             self.restart(true)
         } else if self.is_poisoned {
             let is_power_loss = self.dice.once_in(2);
@@ -317,10 +295,4 @@ impl World {
             format!("{what} fails on a disk that works: {error}"),
         ))
     }
-}
-
-/// Whether the power is off.
-pub(crate) fn is_off(disk: &MemVfs) -> bool {
-    let asked = disk.read_dir(Path::new("/data"));
-    asked.is_err_and(|e| e.to_string().contains("power"))
 }

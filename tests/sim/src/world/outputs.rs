@@ -1,10 +1,14 @@
 //! What the shard answers, judged as it comes.
 
+use std::ops::Range;
 use std::path::Path;
 
+use bytes::Bytes;
 use waypost_core::DEAD_LETTER;
+use waypost_log::format::entry::EntryKind;
 use waypost_log::{CommitError, Vfs};
 use waypost_shard::{Accepted, Output};
+use waypost_wire::Slab;
 use waypost_wire::data::{Deliver, Level};
 
 use crate::invariants::{
@@ -14,7 +18,8 @@ use crate::invariants::{
 };
 use crate::message::{DeadLetter, Identity, Place, identify};
 use crate::model::{Content, Life};
-use crate::world::{CACHE_BYTES, Faults, HELD_MAX, World, dir, is_off, log_options};
+use crate::world::disk::is_off;
+use crate::world::{CACHE_BYTES, Faults, HELD_MAX, World, dir, log_options};
 
 impl World {
     pub(crate) fn commit(&mut self) -> Result<(), Violation> {
@@ -219,26 +224,70 @@ impl World {
         Ok(())
     }
 
-    /// Reads the dead letters that were committed and not seen yet.
+    /// Reads the dead letters that were committed and not seen yet: through the shard, or where a
+    /// group has let go of them already, or the shard cannot read now, from the disk.
     fn learn_dead_letters(&mut self) -> Result<(), Violation> {
-        let unseen = |world: &World| {
-            let life = world.model.live(DEAD_LETTER)?;
-            let entries = &world.model.queues.get(&life)?.entries;
-            let mut unseen = entries
-                .iter()
-                .filter(|(_, e)| e.is_confirmed && e.content == Content::Dead(None));
-            unseen.next().map(|(offset, _)| (life, *offset))
-        };
         let mut last = None;
-        while let Some((life, offset)) = unseen(self)
+        while let Some((life, offset)) = self.unseen_dead_letter()
             && last != Some(offset)
         {
             last = Some(offset);
             let Ok((peeked, _)) = self.shard.peek(DEAD_LETTER, offset, 64) else {
-                return Ok(());
+                break;
             };
             for message in peeked {
                 self.served(life, message.offset, &identify(&message.body))?;
+            }
+        }
+        if self.model.is_rotten {
+            return Ok(());
+        }
+        if let Some((life, offset)) = self.unseen_dead_letter() {
+            self.learn_from_disk(life, offset..u64::MAX)?;
+        }
+        match self.unseen_dead_letter() {
+            None => Ok(()),
+            Some((_, offset)) => Err(Violation::new(
+                "nothing_lost",
+                format!("dead letter {offset} was synced and is not on the disk"),
+            )),
+        }
+    }
+
+    /// The first dead letter that was committed and that nobody has seen.
+    fn unseen_dead_letter(&self) -> Option<(Life, u64)> {
+        let life = self.model.live(DEAD_LETTER)?;
+        let entries = &self.model.queues.get(&life)?.entries;
+        let mut unseen = entries
+            .iter()
+            .filter(|(_, e)| e.is_confirmed && e.content == Content::Dead(None));
+        unseen.next().map(|(offset, _)| (life, *offset))
+    }
+
+    /// Looks on the disk for dead letters that nobody has seen.
+    pub(crate) fn learn_from_disk(
+        &mut self,
+        life: Life,
+        offsets: Range<u64>,
+    ) -> Result<(), Violation> {
+        let mut found = Vec::new();
+        self.entries_on_disk(Some(life), offsets.clone(), &mut |shown| {
+            let header = &shown.header;
+            if header.kind != EntryKind::Messages || !shown.intact {
+                return;
+            }
+            let slab = Slab::parse(Bytes::copy_from_slice(shown.payload));
+            let bodies = slab.iter().flat_map(Slab::bodies);
+            found.extend((header.first_offset..).zip(bodies.map(|body| identify(&body))));
+        })?;
+        for (offset, found) in found {
+            let queue = self.model.queues.get(&life);
+            let entry = queue.and_then(|q| q.entries.get(&offset));
+            let is_unseen = entry.is_some_and(|e| e.content == Content::Dead(None));
+            if is_unseen && offsets.contains(&offset) {
+                self.trace
+                    .line(format!("dead letter {offset} is on the disk"));
+                self.served(life, offset, &found)?;
             }
         }
         Ok(())
@@ -246,10 +295,6 @@ impl World {
 
     /// Takes leave of what the queues durably let go of.
     fn release(&mut self) -> Result<(), Violation> {
-        let has_unseen = self.model.live(DEAD_LETTER).is_some_and(|life| {
-            let entries = self.model.queues.get(&life).map(|q| &q.entries);
-            entries.is_some_and(|e| e.values().any(|e| e.content == Content::Dead(None)))
-        });
         for view in self.shard.queues() {
             let Some(life) = self.model.live(&view.name) else {
                 continue;
@@ -257,19 +302,12 @@ impl World {
             let Some(queue) = self.model.queues.get_mut(&life) else {
                 continue;
             };
-            // The last dead letters cannot be read now: what they copy is judged later.
-            if has_unseen && !queue.is_dead_letters {
-                continue;
-            }
             if self.model.is_rotten {
                 queue.released_below = queue.released_below.max(view.first_offset);
                 continue;
             }
-            let unseen = queue.entries.range(..view.first_offset);
-            let unseen = unseen.filter(|(_, e)| e.content == Content::Dead(None));
-            self.model.unseen_dead += unseen.count() as u64;
             let owed = queue.release(view.first_offset)?;
-            dead_letters::owed(&self.model.dead, &owed, &mut self.model.unseen_dead)?;
+            dead_letters::owed(&self.model.dead, &owed)?;
         }
         Ok(())
     }
@@ -279,6 +317,8 @@ impl World {
         let used = self.shard.log_mut().space_used();
         let dirs = self.disk.read_dir(&dir().join(Path::new("queues")));
         let durable = self.model.queues.values().filter(|q| q.is_durable).count();
+        // One whose making failed on a full disk, and its undoing too, stays until the next open.
+        let durable = durable + self.model.maybe.len();
         let options = log_options(0);
         let files_low = options.wal_bytes_low / options.file_bytes;
         let dirs = dirs.unwrap_or_default();

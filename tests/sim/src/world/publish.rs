@@ -53,7 +53,11 @@ impl World {
         self.publish_parts(&parts, &tags)
     }
 
-    fn publish_parts(&mut self, parts: &[Part], tags: &[Vec<Tag>]) -> Result<(), Violation> {
+    pub(crate) fn publish_parts(
+        &mut self,
+        parts: &[Part],
+        tags: &[Vec<Tag>],
+    ) -> Result<(), Violation> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let batch = Batch {

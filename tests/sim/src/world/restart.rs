@@ -1,40 +1,49 @@
 //! The process ends, and another opens what is left: what it finds is held against the model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use waypost_core::queue::{DeliverWhen, Durability};
-use waypost_log::Log;
 use waypost_log::mem::{Fault, MemVfs};
+use waypost_log::{DataDir, Log, OpenError, Recovered};
 use waypost_shard::{Opened, QueueView, Shard};
 
 use crate::dice::Dice;
 use crate::invariants::{Violation, append_order, nothing_lost, offsets, progress, quiet_recovery};
 use crate::message::identify;
-use crate::model::{GroupModel, Life};
+use crate::model::{Content, GroupModel, Life};
 use crate::trace::Trace;
-use crate::world::{Faults, Tally, WALL_MS, World, dir, is_off, log_options, shard_options};
+use crate::world::disk::is_off;
+use crate::world::{DATA, Faults, Tally, WALL_MS, World, log_options, shard_options};
 
-/// Opens the shard on a disk, and again when the opening itself meets a fault.
+/// A process that has begun.
+pub(crate) struct Begun {
+    pub disk: MemVfs,
+    pub held: DataDir<MemVfs>,
+    pub shard: Opened<MemVfs>,
+}
+
+/// Opens the data directory and its shard, and again when the opening itself meets a fault.
 pub(crate) fn open(
     mut disk: MemVfs,
     dice: &mut Dice,
     trace: &mut Trace,
     tally: &mut Tally,
     faults: Faults,
-) -> Result<(MemVfs, Opened<MemVfs>), Violation> {
+) -> Result<Begun, Violation> {
     for round in 0..6 {
         if faults != Faults::None && round < 4 && dice.once_in(3) {
-            let nth = dice.below(80);
+            let nth = dice.below(100);
             let fault = match faults {
                 Faults::Disk if dice.once_in(2) => Fault::Io,
+                Faults::Disk if dice.once_in(4) => Fault::NoSpace,
                 _ => Fault::PowerOff,
             };
             trace.line(format!("while opening: {fault:?} at call {nth}"));
             disk.fail_at(nth, fault);
         }
-        let options = log_options(dice.seed());
-        let error = match Log::open(disk.clone(), &dir(), options, WALL_MS) {
-            Ok((log, recovered)) => {
+        let error = match open_once(&disk, dice.seed()) {
+            Ok((held, log, recovered)) => {
                 disk.clear_fault();
                 trace.line(format!(
                     "opened: {} queues, {} groups, {} torn",
@@ -42,7 +51,8 @@ pub(crate) fn open(
                     recovered.report.groups,
                     recovered.report.torn.len()
                 ));
-                return Ok((disk, Shard::open(log, recovered, shard_options())));
+                let shard = Shard::open(log, recovered, shard_options());
+                return Ok(Begun { disk, held, shard });
             }
             Err(error) => error,
         };
@@ -58,6 +68,19 @@ pub(crate) fn open(
     Err(progress::stuck(
         "the shard does not open on a disk that works",
     ))
+}
+
+type Held = (DataDir<MemVfs>, Log<MemVfs>, Recovered);
+
+fn open_once(disk: &MemVfs, nonce: u64) -> Result<Held, OpenError> {
+    let held = DataDir::open(disk, Path::new(DATA))?;
+    let (log, recovered) = Log::open(
+        disk.clone(),
+        &held.shard_dir(0),
+        log_options(nonce),
+        WALL_MS,
+    )?;
+    Ok((held, log, recovered))
 }
 
 /// What a peek through a whole queue showed.
@@ -87,14 +110,11 @@ impl World {
             false => self.disk.kill(),
         };
         let faults = self.plan.faults;
-        let (disk, opened) = open(
-            disk,
-            &mut self.dice,
-            &mut self.trace,
-            &mut self.tally,
-            faults,
-        )?;
-        self.disk = disk;
+        let (dice, trace) = (&mut self.dice, &mut self.trace);
+        let begun = open(disk, dice, trace, &mut self.tally, faults)?;
+        self.disk = begun.disk;
+        self.held = begun.held;
+        let opened = begun.shard;
         self.shard = opened.shard;
         match self.model.is_rotten {
             true => self.told.extend(opened.alarms),
@@ -212,6 +232,14 @@ impl World {
             return Ok(());
         }
         self.resolve_groups(life, &seen.view)?;
+        // A group may have let go of them in the set of the log in which they came.
+        if let Some(queue) = self.model.queues.get(&life)
+            && queue.is_dead_letters
+            && let mut below = queue.entries.range(..seen.view.first_offset)
+            && let Some((first, _)) = below.find(|(_, e)| e.content == Content::Dead(None))
+        {
+            self.learn_from_disk(life, *first..seen.view.first_offset)?;
+        }
         let Some(queue) = self.model.queues.get_mut(&life) else {
             return Ok(());
         };
