@@ -109,12 +109,13 @@ impl<V: Vfs> Shard<V> {
             self.journal(id, entry, now);
             return Ok(());
         }
+        let parts = [Part::new(self.dead_letters_of(id), copies.clone()).timed(false)];
+        self.make_place(now, &parts)?;
         let mark = self.log.mark();
         if let Some(incarnation) = self.incarnation_of(id) {
             self.log.append_state(incarnation, &entry.encode())?;
         }
-        let part = Part::new(self.dead_letters_of(id), copies.clone()).timed(false);
-        if let Err(error) = self.append_parts(now, &[part]) {
+        if let Err(error) = self.append_placed(now, &parts) {
             self.log.rollback(mark);
             return Err(error.into());
         }

@@ -137,7 +137,7 @@ impl<V: Vfs> Shard<V> {
         let moved = u64::from(copies.count());
         if moved > 0 {
             let part = Part::new(self.dead_letters_of(id), copies).timed(false);
-            if let Err(error) = self.append_parts(now, &[part]) {
+            if let Err(error) = self.append_placed(now, &[part]) {
                 self.log.rollback(mark);
                 return Err(error);
             }

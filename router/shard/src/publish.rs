@@ -339,6 +339,16 @@ impl<V: Vfs> Shard<V> {
         parts: &[Part],
     ) -> Result<Vec<SlotId>, PublishError> {
         self.make_place(now, parts)?;
+        self.append_placed(now, parts)
+    }
+
+    /// The same where place was made for the parts. Nothing happens on an error, so that a caller
+    /// may take back what it wrote before; what made place is not to be taken back.
+    pub(crate) fn append_placed(
+        &mut self,
+        now: Now,
+        parts: &[Part],
+    ) -> Result<Vec<SlotId>, PublishError> {
         let ids = self.ids_of(parts)?;
         self.admit(parts, &ids)?;
         self.append_all(now, parts, &ids, &[])?;

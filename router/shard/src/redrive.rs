@@ -100,6 +100,7 @@ impl<V: Vfs> Shard<V> {
         parts: &[Part],
         ranges: Vec<Range>,
     ) -> Result<u64, String> {
+        self.make_place(now, parts).map_err(|e| e.to_string())?;
         let mark = self.log.mark();
         if let Some(incarnation) = self.incarnation_of(id) {
             let entry = Entry::Removed {
@@ -108,7 +109,7 @@ impl<V: Vfs> Shard<V> {
             let written = self.log.append_state(incarnation, &entry.encode());
             written.map_err(|error| error.to_string())?;
         }
-        if let Err(error) = self.append_parts(now, parts) {
+        if let Err(error) = self.append_placed(now, parts) {
             self.log.rollback(mark);
             return Err(error.to_string());
         }

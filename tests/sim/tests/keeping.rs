@@ -6,7 +6,7 @@ use std::path::Path;
 
 use waypost_core::DEAD_LETTER;
 use waypost_core::journal::GroupOptions;
-use waypost_core::queue::Settings;
+use waypost_core::queue::{AtLimit, Settings};
 use waypost_log::mem::MemVfs;
 use waypost_log::{Incarnation, Log, Options as LogOptions};
 use waypost_shard::{Attach, Batch, Now, Options, Part, QueueView, Selection, Shard, Start};
@@ -48,6 +48,10 @@ fn new() -> (MemVfs, Shard<MemVfs>) {
 }
 
 fn publish(shard: &mut Shard<MemVfs>, count: u32) {
+    publish_to(shard, "orders", count);
+}
+
+fn publish_to(shard: &mut Shard<MemVfs>, queue: &str, count: u32) {
     let mut slab = SlabBuilder::new();
     for number in 0..count {
         let topic = format!("orders/{}", number % 2);
@@ -58,7 +62,7 @@ fn publish(shard: &mut Shard<MemVfs>, count: u32) {
     let batch = Batch {
         ticket: 1,
         count,
-        parts: vec![Part::new("orders".into(), slab.finish())],
+        parts: vec![Part::new(queue.into(), slab.finish())],
         ..Batch::default()
     };
     shard.publish(NOW, &batch).unwrap();
@@ -67,9 +71,13 @@ fn publish(shard: &mut Shard<MemVfs>, count: u32) {
 
 /// All that is delivered is rejected.
 fn reject_all(shard: &mut Shard<MemVfs>, count: u64) {
+    reject_all_of(shard, 1, "orders", count);
+}
+
+fn reject_all_of(shard: &mut Shard<MemVfs>, consumer: u64, queue: &str, count: u64) {
     let attach = Attach {
-        consumer: 1,
-        queue: "orders".into(),
+        consumer,
+        queue: queue.into(),
         group: "g".to_owned(),
         start: Start::Beginning,
         options: GroupOptions::default(),
@@ -81,14 +89,14 @@ fn reject_all(shard: &mut Shard<MemVfs>, count: u64) {
         messages: count,
         bytes: 1 << 20,
     };
-    shard.consumer_frame(NOW, 1, credit);
+    shard.consumer_frame(NOW, consumer, credit);
     shard.deliver(NOW);
     let ranges = vec![Range {
         first: 0,
         last: count - 1,
     }];
     let reason = "bad".to_owned();
-    shard.consumer_frame(NOW, 1, ConsumerFrame::Reject { reason, ranges });
+    shard.consumer_frame(NOW, consumer, ConsumerFrame::Reject { reason, ranges });
     shard.commit(NOW).unwrap();
 }
 
@@ -243,4 +251,43 @@ fn a_queue_may_have_its_own_dead_letters() {
     reject_all(&mut shard, 3);
     assert_eq!(view(&shard, "late").messages, 3);
     assert_eq!(view(&shard, DEAD_LETTER).messages, 0);
+}
+
+/// Dead letters that cannot go back, after the oldest of their queue made room for them: that room
+/// was made, and is told to the log, whatever became of the rest.
+#[test]
+fn what_made_room_for_dead_letters_is_not_taken_back_with_them() {
+    let (disk, mut shard) = new();
+    publish(&mut shard, 2);
+    publish_to(&mut shard, "late", 1);
+    reject_all_of(&mut shard, 1, "orders", 2);
+    reject_all_of(&mut shard, 2, "late", 1);
+    let limit = |most, at_limit| Settings {
+        messages_max: Some(most),
+        at_limit,
+        ..Settings::default()
+    };
+    let makes_room = limit(3, AtLimit::DeadLetter);
+    shard.set_queue("orders", makes_room).unwrap();
+    shard.set_queue("late", limit(1, AtLimit::Refuse)).unwrap();
+    publish(&mut shard, 3);
+    publish_to(&mut shard, "late", 1);
+    let all = Selection::default();
+    let moved = shard.redrive(NOW, DEAD_LETTER, &all, None, None).unwrap();
+    assert_eq!((moved.count, moved.stayed), (0, 3), "{}", moved.why);
+    shard.commit(NOW).unwrap();
+    let told = [DEAD_LETTER, "orders", "late"].map(|name| {
+        let view = view(&shard, name);
+        (view.messages, view.first_offset, view.next_offset)
+    });
+    assert_eq!(told[0], (5, 0, 5), "two of 'orders' made room");
+    drop(shard);
+    let mut shard = open(&disk.crash(1));
+    let found = shard.browse(DEAD_LETTER, &all, 9).unwrap();
+    assert_eq!(found.messages.len(), 5);
+    for (name, told) in [DEAD_LETTER, "orders", "late"].iter().zip(told) {
+        let view = view(&shard, name);
+        let found = (view.messages, view.first_offset, view.next_offset);
+        assert_eq!(found, told, "'{name}' after a crash");
+    }
 }
