@@ -427,6 +427,31 @@ impl Run {
         self.stage = Some(stage);
     }
 
+    /// The plugin is not called: each message of the call meets `on_error`.
+    pub fn not_called(&mut self, failure: &Failure) {
+        let Some(mut stage) = self.stage.take() else {
+            return;
+        };
+        for item in stage.parts.pop_front().unwrap_or_default() {
+            self.fail_one(&mut stage, item, failure);
+        }
+        self.stage = Some(stage);
+    }
+
+    /// The plugin is not called: each message of the call is refused.
+    pub fn refused(&mut self, code: Code, why: &str) {
+        let Some(mut stage) = self.stage.take() else {
+            return;
+        };
+        let text = self.blame(&stage, why);
+        for item in stage.parts.pop_front().unwrap_or_default() {
+            let (route, at) = (stage.route, Some(stage.plugin));
+            self.trace(item.input, route, at, "refused", why.to_owned());
+            self.fate(item.input, Fate::Refused, code, text.clone());
+        }
+        self.stage = Some(stage);
+    }
+
     /// What `on_error` says of a message on which the plugin failed.
     fn fail_one(&mut self, stage: &mut Stage, item: Item, failure: &Failure) {
         let plugin = self.table.routes()[stage.route as usize].through[stage.plugin];

@@ -182,6 +182,40 @@ fn only_the_guilty_message_is_hurt() {
     }
 }
 
+/// A batch whose plugin is not called, and what `tell` says instead.
+fn not_called(on_error: OnError, tell: impl Fn(&mut Run)) -> Outcome {
+    let table = RouteTable::new(
+        vec![route("r", "#", &[0], &["queue:q"])],
+        vec![plugin("p", on_error)],
+    );
+    let inputs = (0..3).map(|i| (body("t", &i.to_string()), &[0u16][..], false));
+    let mut run = Run::new(Arc::new(table), Limits::default(), inputs, false);
+    assert!(matches!(run.step(), Step::Call { .. }));
+    tell(&mut run);
+    assert!(matches!(run.step(), Step::Done));
+    run.finish()
+}
+
+#[test]
+fn what_a_plugin_is_not_called_with_meets_on_error_or_is_refused() {
+    let paused = Failure {
+        kind: "paused",
+        text: "by desk".into(),
+        backtrace: None,
+    };
+    let outcome = not_called(OnError::DeadLetter, |run| run.not_called(&paused));
+    let reasons: Vec<&str> = outcome.dead.iter().map(|d| d.reason.as_str()).collect();
+    assert_eq!(reasons, ["route 'r', plugin 'p': paused: by desk"; 3]);
+    let outcome = not_called(OnError::Pass, |run| run.not_called(&paused));
+    assert_eq!(queue(&outcome, "q"), ["0", "1", "2"]);
+    let code = Code::PluginUnavailable;
+    let outcome = not_called(OnError::Pass, |run| run.refused(code, "paused"));
+    assert_eq!(queue(&outcome, "q"), [""; 0]);
+    let said: Vec<_> = outcome.exceptions.iter().map(|e| (e.0, e.1, e.2)).collect();
+    let refused = |input| (input, ExceptionKind::Refused, code);
+    assert_eq!(said, [refused(0), refused(1), refused(2)]);
+}
+
 #[test]
 fn a_refused_message_leaves_nothing_behind() {
     let table = RouteTable::new(

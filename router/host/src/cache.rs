@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! file   := "WPCACHE1", HMAC-SHA256[32] over all that follows, digest[32], code
-//! digest := SHA-256(component, engine's configuration and version)
+//! digest := SHA-256(SHA-256 of the component, engine's configuration and version)
 //! name   := hex of digest, ".cwasm"
 //! ```
 //!
@@ -49,10 +49,10 @@ pub(crate) struct Cache {
 pub(crate) struct CacheKey([u8; DIGEST_BYTES]);
 
 impl CacheKey {
-    pub(crate) fn new(component: &[u8], engine: &wasmtime::Engine) -> CacheKey {
+    /// The key of the component with this digest, as [`digest_hex`] gives it.
+    pub(crate) fn new(component: &str, engine: &wasmtime::Engine) -> CacheKey {
         let mut hasher = Sha256(digest::Context::new(&digest::SHA256));
-        hasher.write(&(component.len() as u64).to_le_bytes());
-        hasher.write(component);
+        hasher.write(component.as_bytes());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
         let mut key = [0; DIGEST_BYTES];
@@ -136,6 +136,16 @@ impl Cache {
         let path = self.path(key);
         if let Err(error) = self.write(&path, key, code) {
             tracing::warn!(file = %path.display(), %error, "cannot cache a compiled plugin");
+        }
+    }
+
+    /// Removes what is under `key`.
+    pub(crate) fn remove(&self, key: CacheKey) {
+        match fs::remove_file(self.path(key)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(file = %self.path(key).display(), %error, "a compiled plugin stays");
+            }
+            _ => {}
         }
     }
 
@@ -227,7 +237,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let options = options(directory.path());
         let engine = wasmtime::Engine::default();
-        let key = CacheKey::new(b"component", &engine);
+        let key = CacheKey::new("component", &engine);
         let cache = Cache::open(&options).expect("a cache");
         assert_eq!(cache.get(key), None);
         cache.put(key, b"code");
@@ -250,7 +260,7 @@ mod tests {
         fs::write(&file, &whole[..20]).expect("written");
         assert_eq!(cache.get(key), None, "cut short");
 
-        let other = CacheKey::new(b"other", &engine);
+        let other = CacheKey::new("other", &engine);
         fs::write(cache.path(other), &whole).expect("written");
         assert_eq!(cache.get(other), None, "another component's code");
 
@@ -258,6 +268,9 @@ mod tests {
         fs::remove_file(&options.key_file).expect("removed");
         let foreign = Cache::open(&options).expect("a cache");
         assert_eq!(foreign.get(key), None, "written with another key");
+        foreign.remove(key);
+        foreign.remove(key);
+        assert!(!file.exists());
     }
 
     #[test]

@@ -105,6 +105,9 @@ pub(crate) fn compile(
     }
 }
 
+/// How far behind the router itself the compiler stands in the queue for the processor.
+const COMPILE_NICE: i32 = 10;
+
 /// How the child's work ended.
 const EXIT_REFUSED: u8 = 3;
 const EXIT_SETUP: u8 = 4;
@@ -143,6 +146,9 @@ fn compile_here(memory_bytes: u64, cpu_seconds: u64) -> Result<(), (u8, String)>
         };
         setrlimit(resource, limit).map_err(|error| setup(&error))?;
     }
+    // Messages of the node that waits for this go first.
+    // Where that is refused, it is merely less polite.
+    let _ = rustix::process::nice(COMPILE_NICE);
     let mut component = Vec::new();
     io::stdin()
         .lock()

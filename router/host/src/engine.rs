@@ -119,12 +119,21 @@ impl Engine {
         })
     }
 
+    /// Removes what was compiled from the component with this digest (SHA-256, hexadecimal) from
+    /// the cache: it will not be loaded any more.
+    pub fn forget(&self, digest: &str) {
+        if let Some(cache) = &self.0.cache {
+            cache.remove(CacheKey::new(digest, &self.0.wasm));
+        }
+    }
+
     fn try_load(&self, spec: PluginSpec) -> Result<Plugin, LoadErrorKind> {
         let Shared { wasm, options, .. } = &*self.0;
         check_limits(&spec.limits, options)?;
         let bytes = self.read(&spec.source)?;
         verify::check_magic(&bytes)?;
-        let component = self.component(&bytes)?;
+        let digest = cache::digest_hex(&bytes);
+        let component = self.component(&bytes, &digest)?;
         verify::check_imports(wasm, &component)?;
         let role = choose_role(&verify::roles(wasm, &component)?, spec.role)?;
         let exports = verify::check_exports(wasm, &component, role)?;
@@ -132,7 +141,6 @@ impl Engine {
             detail: format!("{error:#}"),
         };
         let instance_pre = self.0.linker.instantiate_pre(&component).map_err(refuse)?;
-        let digest = cache::digest_hex(&bytes);
         let engine = self.0.clone();
         Plugin::new(
             engine,
@@ -167,14 +175,14 @@ impl Engine {
     }
 
     /// Compiled code of a component, from the cache if it has it.
-    fn component(&self, bytes: &[u8]) -> Result<Component, LoadErrorKind> {
+    fn component(&self, bytes: &[u8], digest: &str) -> Result<Component, LoadErrorKind> {
         let Shared {
             wasm,
             options,
             cache,
             ..
         } = &*self.0;
-        let key = CacheKey::new(bytes, wasm);
+        let key = CacheKey::new(digest, wasm);
         if let Some(code) = cache.as_ref().and_then(|cache| cache.get(key)) {
             // SAFETY: the MAC says that this node wrote these bytes into its cache, and it writes
             // only what its compiler gave for an engine of this configuration and version.

@@ -1,7 +1,7 @@
 //! A batch at the door: every record is checked, and every topic's way looked up once.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use waypost_core::dedup::ProducerId;
 use waypost_core::route::RouteIndex;
@@ -50,7 +50,8 @@ impl Plan {
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
     by_topic: HashMap<Box<str>, Arc<Plan>, foldhash::fast::RandomState>,
-    routing: Option<Arc<Routing>>,
+    /// Not held: a publisher that is idle must not keep what was replaced.
+    routing: Weak<Routing>,
     hub_version: u64,
 }
 
@@ -59,17 +60,17 @@ impl Plans {
     pub fn refresh(&mut self, conn: &Conn) -> Arc<Routing> {
         let hub_version = conn.node.hub.version();
         let version = conn.node.routing.version();
-        if let Some(routing) = &self.routing
+        if let Some(routing) = self.routing.upgrade()
             && routing.version == version
             && self.hub_version == hub_version
             && self.by_topic.len() < PLANS_MAX
         {
-            return routing.clone();
+            return routing;
         }
         self.by_topic.clear();
         self.hub_version = hub_version;
         let routing = conn.node.routing.load();
-        self.routing = Some(routing.clone());
+        self.routing = Arc::downgrade(&routing);
         routing
     }
 

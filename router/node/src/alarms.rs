@@ -24,6 +24,8 @@ pub enum AlarmKind {
     QueueDropping,
     /// A plugin failed too often; no message goes through it.
     PluginOutOfService,
+    /// What is kept of a plugin or of routes that came over the network cannot be read.
+    DamagedPlugin,
     /// A name is in the configuration and in the catalogue.
     NameConflict,
 }

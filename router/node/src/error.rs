@@ -32,6 +32,9 @@ pub enum StartError {
     /// A plugin cannot be loaded.
     #[error(transparent)]
     Plugin(#[from] LoadError),
+    /// What came over the network before cannot be read, or is named by the configuration too.
+    #[error("{0}")]
+    Plugins(String),
     /// The address cannot be listened on.
     #[error("listen address {address}: {error}")]
     Listen {

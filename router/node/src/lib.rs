@@ -33,7 +33,7 @@ mod mailbox;
 mod manage;
 pub mod metrics;
 mod node;
-mod plugin_log;
+mod plugins;
 mod publisher;
 mod replay;
 mod routing;
@@ -47,7 +47,7 @@ mod workers;
 
 pub use error::StartError;
 pub use node::{Node, Running, StartOptions};
-pub use routing::builtin;
+pub use plugins::{builtin, check_conflicts, plugin_spec};
 
 /// Unpredictable bits from the operating system.
 fn random_u64() -> u64 {

@@ -20,6 +20,7 @@ use crate::config;
 use crate::connection::Conn;
 use crate::consumer::{check_group_name, place};
 use crate::keeping;
+use crate::plugins::Slot;
 use crate::replay;
 use crate::shard_thread::Command;
 use crate::stream_io::StreamError;
@@ -280,10 +281,13 @@ pub(crate) fn checked_settings(
 async fn refresh_routes(conn: &Arc<Conn>) -> Result<(), StreamError> {
     let _turn = conn.node.route_turn.lock().await;
     let views = ask(conn, |reply| Command::QueueList { reply }).await?;
-    conn.node
-        .routing
-        .set_queue_routes(views.into_iter().map(|q| (q.name, q.settings.from)));
-    Ok(())
+    let queues = views.into_iter().map(|q| (q.name, q.settings.from));
+    let (queues, plugins) = (queues.collect(), conn.node.plugins.clone());
+    // It may wait until a change of a plugin is on disk.
+    let done = tokio::task::spawn_blocking(move || plugins.set_queue_routes(queues)).await;
+    done.map_err(|_| {
+        StreamError::Refused(Code::Internal, "the routes stay as they were".to_owned())
+    })
 }
 
 async fn queue_peek(conn: &Arc<Conn>, peek: QueuePeek) -> Result<ManagedResponse, StreamError> {
@@ -351,20 +355,23 @@ fn group_state(group: GroupView) -> GroupState {
 
 fn plugins(conn: &Conn) -> Vec<PluginState> {
     let routing = conn.node.routing.load();
-    let state = |plugin: &Arc<crate::routing::NamedPlugin>| PluginState {
-        name: plugin.name.to_string(),
-        role: plugin.role.name().to_owned(),
-        digest: plugin.digest.clone(),
-        source: plugin.source.clone(),
-        bytes: plugin.bytes,
-        calls: plugin.stats.calls.load(Relaxed),
-        messages: plugin.stats.messages.load(Relaxed),
-        failures: plugin.stats.failures.load(Relaxed),
-        busy_ns: plugin.stats.busy_ns.load(Relaxed),
-        instances: plugin.stats.instances.load(Relaxed) as u32,
-        status: "ready".to_owned(),
+    let state = |slot: &Arc<Slot>| {
+        let code = slot.code.as_ref().ok();
+        PluginState {
+            name: slot.name.to_string(),
+            role: code.map_or(String::new(), |code| code.role.name().to_owned()),
+            digest: code.map_or(String::new(), |code| code.digest.clone()),
+            source: slot.source(),
+            bytes: code.map_or(0, |code| code.bytes),
+            calls: slot.stats.calls.load(Relaxed),
+            messages: slot.stats.messages.load(Relaxed),
+            failures: slot.stats.failures.load(Relaxed),
+            busy_ns: slot.stats.busy_ns.load(Relaxed),
+            instances: slot.stats.instances.load(Relaxed) as u32,
+            status: slot.status(),
+        }
     };
-    routing.plugins.iter().map(state).collect()
+    routing.slots.iter().map(state).collect()
 }
 
 async fn node_state(conn: &Arc<Conn>) -> Result<NodeState, StreamError> {
@@ -377,7 +384,7 @@ async fn node_state(conn: &Arc<Conn>) -> Result<NodeState, StreamError> {
         uptime_ms: node.clock.mono_ms(),
         connections: node.metrics.clients.connections.get() as u32,
         queues,
-        plugins: routing.plugins.len() as u32,
+        plugins: routing.slots.len() as u32,
         routes: routing.table.routes().len() as u32,
         data_dir: node.data_dir.display().to_string(),
         alarms: node

@@ -11,7 +11,7 @@ use quinn::{Endpoint, VarInt};
 use tokio::sync::watch;
 use waypost_core::limits::Limits;
 use waypost_core::queue::Settings;
-use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions};
+use waypost_host::Compiler;
 use waypost_log::{DataDir, Log, OpenError, RealVfs};
 use waypost_shard::{ManageError, Now, Shard};
 use waypost_wire::Code;
@@ -27,8 +27,8 @@ use crate::identity::Identities;
 use crate::lanes::{Lanes, Spread};
 use crate::live::Hub;
 use crate::metrics::Metrics;
-use crate::plugin_log::PluginLog;
-use crate::routing::{self, CurrentRouting};
+use crate::plugins::{Opening, Plugins};
+use crate::routing::CurrentRouting;
 use crate::shard_thread::{self, Command, ShardHandle};
 use crate::stream_io::StreamError;
 use crate::tls::{self, TlsFiles};
@@ -72,10 +72,11 @@ pub(crate) struct Shared {
     pub metrics: Arc<Metrics>,
     pub alarms: Arc<Alarms>,
     pub shard: ShardHandle,
-    pub routing: CurrentRouting,
+    pub routing: Arc<CurrentRouting>,
+    pub plugins: Arc<Plugins>,
     /// Held while queues and the routes that they bring are brought in line.
     pub route_turn: tokio::sync::Mutex<()>,
-    pub workers: Workers,
+    pub workers: Arc<Workers>,
     pub hub: Arc<Hub>,
     pub connections: Connections,
     /// Connections that have not said who they are.
@@ -172,15 +173,21 @@ impl Starting {
         let identities = Identities::new(&self.config);
         let tls = self.tls()?;
         let shard = self.open_shard()?;
-        let engine = self.engine()?;
-        let routing = routing::build(&self.config, engine.as_ref())?;
-        routing.set_queue_routes(
-            shard
-                .queues()
-                .into_iter()
-                .map(|q| (q.name, q.settings.from)),
-        );
         let limits = limits(&self.config);
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let or_cores = |count: usize| if count == 0 { cores } else { count };
+        let node = &self.config.node;
+        let (workers, mut joins) =
+            Workers::start(or_cores(node.plugin_workers), &limits).map_err(StartError::Thread)?;
+        let workers = Arc::new(workers);
+        let queues = shard.queues().into_iter();
+        let (plugins, routing) = Plugins::open(Opening {
+            config: &self.config,
+            compiler: self.options.compiler.clone(),
+            alarms: self.alarms.clone(),
+            workers: workers.clone(),
+            queues: queues.map(|q| (q.name, q.settings.from)).collect(),
+        })?;
 
         let (fatal_send, fatal) = mpsc::channel();
         let metrics = self.metrics.clone();
@@ -206,16 +213,6 @@ impl Starting {
         )
         .map_err(StartError::Thread)?;
         let abandoned = Abandoned(shard.clone());
-        let node = &self.config.node;
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let or_cores = |count: usize| if count == 0 { cores } else { count };
-        let plugin_workers = if routing.load().bound.is_empty() {
-            1
-        } else {
-            or_cores(node.plugin_workers)
-        };
-        let (workers, mut joins) =
-            Workers::start(plugin_workers, &limits).map_err(StartError::Thread)?;
         joins.push(shard_join);
         let lanes = Lanes::start(or_cores(node.threads)).map_err(StartError::Thread)?;
         let spread = Spread::new(&lanes);
@@ -238,6 +235,7 @@ impl Starting {
             alarms: self.alarms.clone(),
             shard,
             routing,
+            plugins: Arc::new(plugins),
             route_turn: tokio::sync::Mutex::new(()),
             workers,
             hub: Arc::new(Hub::default()),
@@ -393,23 +391,6 @@ impl Starting {
             }
         }
         Ok(())
-    }
-
-    fn engine(&self) -> Result<Option<Engine>, StartError> {
-        if self.config.plugins.is_empty() {
-            return Ok(None);
-        }
-        let data_dir = &self.config.node.data_dir;
-        let options = EngineOptions {
-            compiler: self.options.compiler.clone(),
-            cache: Some(CacheOptions {
-                directory: data_dir.join("plugin-cache"),
-                key_file: data_dir.join("plugin-cache.key"),
-            }),
-            sink: Arc::new(PluginLog),
-            ..EngineOptions::default()
-        };
-        Ok(Some(Engine::new(options)?))
     }
 
     fn listen(

@@ -1,93 +1,199 @@
 //! The routes in force, with the plugins that they need; replaced as a whole.
+//!
+//! Invariant: a [`Routing`] never changes, and a batch sees one of them from start to end. What a
+//! route uses of a slot is a [`Bound`]; the next routing has the same one where neither the slot nor
+//! the route's destinations changed, so that instances stay.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use waypost_core::route::{Destination, OnError, PluginEntry, Route, RouteTable};
-use waypost_host::{Engine, LoadError, Plugin, PluginSpec, Role, Source};
+use waypost_host::Plugin;
 use waypost_wire::Filter;
 
-use crate::config::{self, Config, PluginConfig, PluginSource};
+use crate::config::{self, Config};
+use crate::plugins::{Pause, PluginStats, Slot};
 
-/// The stock plugins, built from `plugins/`, so that a node needs no file beside itself.
-const BUILTIN: [(&str, &[u8]); 3] = [
-    (
-        "quake-magnitude",
-        include_bytes!("../../../plugins/prebuilt/quake-magnitude.wasm"),
-    ),
-    (
-        "quake-alert",
-        include_bytes!("../../../plugins/prebuilt/quake-alert.wasm"),
-    ),
-    (
-        "quake-route",
-        include_bytes!("../../../plugins/prebuilt/quake-route.wasm"),
-    ),
-];
-
-/// What a plugin has done, over all routes and workers.
-#[derive(Debug, Default)]
-pub struct PluginStats {
-    /// Calls into the guest.
-    pub calls: AtomicU64,
-    /// Messages of those calls.
-    pub messages: AtomicU64,
-    /// Calls that failed.
-    pub failures: AtomicU64,
-    /// Time inside those calls, in ns.
-    pub busy_ns: AtomicU64,
-    /// Instances alive.
-    pub instances: AtomicU64,
-    last_error: Mutex<Option<String>>,
-}
-
-impl PluginStats {
-    /// The last failure.
-    pub fn last_error(&self) -> Option<String> {
-        self.last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// A call failed.
-    pub fn failed(&self, why: impl Into<String>) {
-        self.failures.fetch_add(1, Relaxed);
-        *self
-            .last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(why.into());
-    }
-}
-
-/// A plugin of the configuration.
-#[derive(Debug)]
-pub(crate) struct NamedPlugin {
-    pub name: Arc<str>,
-    pub role: Role,
-    pub digest: String,
-    pub source: String,
-    pub bytes: u64,
-    pub stats: Arc<PluginStats>,
-}
-
-/// A plugin as one route uses it: a route plugin knows the destinations of its route.
+/// A plugin as some routes use it: a route plugin knows the destinations of its route.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    pub plugin: Plugin,
+    /// Unique in this process: instances are kept by it.
+    pub id: u64,
+    pub slot: Arc<str>,
+    /// Of the slot, when this was bound.
+    pub generation: u64,
+    pub destinations: Vec<String>,
+    pub service: Service,
     pub stats: Arc<PluginStats>,
 }
 
-/// Routes and plugins of one moment. A batch sees one of them from start to end.
+/// What becomes of messages for a plugin.
+#[derive(Debug)]
+pub(crate) enum Service {
+    /// It is called.
+    Running(Plugin),
+    /// A person paused it.
+    Paused(Pause),
+    /// It cannot run: they meet `on_error`, for this reason.
+    Down(String),
+}
+
+impl Bound {
+    pub fn new(slot: &Slot, destinations: Vec<String>, service: Service) -> Bound {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Bound {
+            id: NEXT.fetch_add(1, Relaxed),
+            slot: slot.name.clone(),
+            generation: slot.generation,
+            destinations,
+            service,
+            stats: slot.stats.clone(),
+        }
+    }
+
+    /// The plugin, if it is called.
+    pub fn plugin(&self) -> Option<&Plugin> {
+        match &self.service {
+            Service::Running(plugin) => Some(plugin),
+            Service::Paused(_) | Service::Down(_) => None,
+        }
+    }
+
+    /// Whether it is what a route with these destinations needs of a slot.
+    pub fn is_for(&self, slot: &Slot, destinations: &[String]) -> bool {
+        self.slot == slot.name
+            && self.generation == slot.generation
+            && self.destinations == destinations
+    }
+}
+
+/// A route, before its plugins are bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlannedRoute {
+    pub name: Arc<str>,
+    pub from: Filter,
+    pub through: Vec<Arc<str>>,
+    pub to: Vec<Destination>,
+    pub is_final: bool,
+    /// Whether the configuration names it; else the network made it.
+    pub is_configured: bool,
+}
+
+impl PlannedRoute {
+    pub fn of_config(route: &config::RouteConfig) -> PlannedRoute {
+        PlannedRoute {
+            name: route.name.as_str().into(),
+            from: route.from.clone(),
+            through: route
+                .through
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
+            to: route.to.iter().map(destination).collect(),
+            is_final: route.is_final,
+            is_configured: true,
+        }
+    }
+
+    /// As plugins are told of them.
+    pub fn destinations(&self) -> Vec<String> {
+        self.to.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// Routes and plugins of one moment.
 #[derive(Debug)]
 pub(crate) struct Routing {
     pub version: u64,
     pub table: Arc<RouteTable>,
     /// By the table's plugin index.
-    pub bound: Vec<Bound>,
-    pub plugins: Vec<Arc<NamedPlugin>>,
+    pub bound: Vec<Arc<Bound>>,
+    /// All slots, also those that no route uses.
+    pub slots: Vec<Arc<Slot>>,
+    /// The table's first routes, as they were planned: all but those of queues.
+    pub planned: Arc<[PlannedRoute]>,
+}
+
+/// A queue, and the filters of topics that reach it without a route.
+pub(crate) type QueueRoutes = (String, Vec<Filter>);
+
+/// What a routing is made of.
+pub(crate) struct Parts<'a> {
+    pub slots: &'a BTreeMap<Arc<str>, Arc<Slot>>,
+    /// In the order in which they run.
+    pub routes: Vec<PlannedRoute>,
+    pub queues: &'a [QueueRoutes],
+    /// The route of what nothing else takes.
+    pub unroutable: Option<Route>,
+}
+
+impl Routing {
+    /// Binds plugins to routes: as `old` did where nothing changed, else with `bind`.
+    pub fn new(
+        version: u64,
+        parts: Parts<'_>,
+        old: &[Arc<Bound>],
+        mut bind: impl FnMut(&Arc<Slot>, Vec<String>) -> Arc<Bound>,
+    ) -> Routing {
+        let mut bound: Vec<Arc<Bound>> = Vec::new();
+        let mut entries = Vec::new();
+        let mut routes = Vec::new();
+        for route in &parts.routes {
+            let destinations = route.destinations();
+            let mut through = Vec::new();
+            for name in &route.through {
+                // Whoever makes a route has seen that its slots are there.
+                let Some(slot) = parts.slots.get(name) else {
+                    continue;
+                };
+                let is_it = |b: &&Arc<Bound>| b.is_for(slot, &destinations);
+                let known = bound.iter().position(|b| is_it(&b));
+                let index = known.unwrap_or_else(|| {
+                    let same = old.iter().find(is_it).cloned();
+                    bound.push(same.unwrap_or_else(|| bind(slot, destinations.clone())));
+                    entries.push(PluginEntry {
+                        name: slot.name.clone(),
+                        on_error: on_error(slot.config.on_error),
+                        batch_max: waypost_wire::BATCH_MESSAGES_MAX,
+                    });
+                    bound.len() - 1
+                });
+                through.push(index as u16);
+            }
+            routes.push(Route {
+                name: route.name.clone(),
+                from: route.from.clone(),
+                through,
+                to: route.to.clone(),
+                is_final: route.is_final,
+            });
+        }
+        for (queue, filters) in parts.queues {
+            routes.extend(of_queue(queue, filters));
+        }
+        let table = RouteTable::new(routes, entries).with_unroutable(parts.unroutable);
+        Routing {
+            version,
+            table: Arc::new(table),
+            bound,
+            slots: parts.slots.values().cloned().collect(),
+            planned: parts.routes.into(),
+        }
+    }
+}
+
+/// The routes that a queue brings with it.
+fn of_queue(queue: &str, filters: &[Filter]) -> impl Iterator<Item = Route> {
+    let queue: Arc<str> = queue.into();
+    filters.iter().map(move |from| Route {
+        name: format!("queue:{queue}").into(),
+        from: from.clone(),
+        through: Vec::new(),
+        to: vec![Destination::Queue(queue.clone())],
+        is_final: false,
+    })
 }
 
 /// The routing in force.
@@ -96,15 +202,19 @@ pub(crate) struct CurrentRouting {
     current: ArcSwap<Routing>,
     /// Changes with each replacement; cheaper to look at than the routing itself.
     version: AtomicU64,
-    configured: Vec<Route>,
-    /// The route of what nothing else takes.
-    unroutable: Option<Route>,
     /// What nothing takes is refused, whoever publishes it.
     pub is_mandatory: bool,
-    entries: Vec<PluginEntry>,
 }
 
 impl CurrentRouting {
+    pub fn new(routing: Routing, is_mandatory: bool) -> CurrentRouting {
+        CurrentRouting {
+            version: AtomicU64::new(routing.version),
+            current: ArcSwap::from_pointee(routing),
+            is_mandatory,
+        }
+    }
+
     pub fn load(&self) -> Arc<Routing> {
         self.current.load_full()
     }
@@ -113,102 +223,17 @@ impl CurrentRouting {
         self.version.load(Relaxed)
     }
 
-    /// Replaces the routes that queues bring with them; the configured ones come first.
-    pub fn set_queue_routes(&self, queues: impl IntoIterator<Item = (String, Vec<Filter>)>) {
-        let old = self.load();
-        let mut routes = self.configured.clone();
-        for (queue, filters) in queues {
-            let queue: Arc<str> = queue.into();
-            routes.extend(filters.into_iter().map(|from| Route {
-                name: format!("queue:{queue}").into(),
-                from,
-                through: Vec::new(),
-                to: vec![Destination::Queue(queue.clone())],
-                is_final: false,
-            }));
-        }
-        let table = RouteTable::new(routes, self.entries.clone());
-        let table = table.with_unroutable(self.unroutable.clone());
-        if old.table.routes() == table.routes() {
-            return;
-        }
-        let bound = |b: &Bound| Bound {
-            plugin: b.plugin.clone(),
-            stats: b.stats.clone(),
-        };
-        let version = old.version + 1;
-        self.current.store(Arc::new(Routing {
-            version,
-            table: Arc::new(table),
-            bound: old.bound.iter().map(bound).collect(),
-            plugins: old.plugins.clone(),
-        }));
+    /// Replaces the routing. Only who holds the turn for changes may.
+    pub fn replace(&self, routing: Arc<Routing>) {
+        let version = routing.version;
+        self.current.store(routing);
         self.version.store(version, Relaxed);
     }
 }
 
-/// Loads the plugins of a configuration and builds its routes.
-pub(crate) fn build(config: &Config, engine: Option<&Engine>) -> Result<CurrentRouting, LoadError> {
-    let mut plugins: Vec<Arc<NamedPlugin>> = Vec::new();
-    let (mut bound, mut entries, mut routes) = (Vec::new(), Vec::new(), Vec::new());
-    // Every plugin is loaded, also one that no route uses: its mistakes show at the start.
-    for plugin in &config.plugins {
-        if let Some(engine) = engine {
-            let loaded = engine.load(spec(plugin, config, Vec::new()))?;
-            plugins.push(Arc::new(named(plugin, &loaded)));
-        }
-    }
-    for route in &config.routes {
-        let destinations: Vec<String> = route.to.iter().map(|to| to.to_string()).collect();
-        let mut through = Vec::new();
-        for name in &route.through {
-            let known = config
-                .plugin(name)
-                .zip(plugins.iter().find(|p| *p.name == **name));
-            let (Some((plugin, named)), Some(engine)) = (known, engine) else {
-                continue;
-            };
-            let loaded = engine.load(spec(plugin, config, destinations.clone()))?;
-            through.push(entries.len() as u16);
-            entries.push(PluginEntry {
-                name: named.name.clone(),
-                on_error: on_error(plugin.on_error),
-                batch_max: waypost_wire::BATCH_MESSAGES_MAX,
-            });
-            bound.push(Bound {
-                plugin: loaded,
-                stats: named.stats.clone(),
-            });
-        }
-        routes.push(Route {
-            name: route.name.as_str().into(),
-            from: route.from.clone(),
-            through,
-            to: route.to.iter().map(destination).collect(),
-            is_final: route.is_final,
-        });
-    }
-    let unroutable = unroutable(&config.routing.unroutable);
-    let table = RouteTable::new(routes.clone(), entries.clone());
-    let table = Arc::new(table.with_unroutable(unroutable.clone()));
-    Ok(CurrentRouting {
-        current: ArcSwap::from_pointee(Routing {
-            version: 1,
-            table,
-            bound,
-            plugins,
-        }),
-        version: AtomicU64::new(1),
-        configured: routes,
-        unroutable,
-        is_mandatory: config.routing.unroutable == config::Unroutable::Refuse,
-        entries,
-    })
-}
-
 /// The route of what nothing else takes, where a queue does. No route of a file has its name.
-fn unroutable(unroutable: &config::Unroutable) -> Option<Route> {
-    let config::Unroutable::Queue(queue) = unroutable else {
+pub(crate) fn unroutable(config: &Config) -> Option<Route> {
+    let config::Unroutable::Queue(queue) = &config.routing.unroutable else {
         return None;
     };
     Some(Route {
@@ -220,64 +245,6 @@ fn unroutable(unroutable: &config::Unroutable) -> Option<Route> {
     })
 }
 
-fn named(config: &PluginConfig, loaded: &Plugin) -> NamedPlugin {
-    let (source, bytes) = match &config.source {
-        PluginSource::File(path) => {
-            let bytes = std::fs::read(path).unwrap_or_default();
-            (path.display().to_string(), std::borrow::Cow::Owned(bytes))
-        }
-        PluginSource::Builtin(name) => (
-            format!("builtin:{name}"),
-            std::borrow::Cow::Borrowed(builtin(name).unwrap_or_default()),
-        ),
-    };
-    let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-    NamedPlugin {
-        name: config.name.as_str().into(),
-        role: loaded.role(),
-        digest: digest
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
-        source,
-        bytes: bytes.len() as u64,
-        stats: Arc::new(PluginStats::default()),
-    }
-}
-
-/// A stock plugin's component.
-pub fn builtin(name: &str) -> Option<&'static [u8]> {
-    BUILTIN
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, bytes)| *bytes)
-}
-
-fn spec(plugin: &PluginConfig, config: &Config, destinations: Vec<String>) -> PluginSpec {
-    let source = match &plugin.source {
-        PluginSource::File(path) => Source::File(path.clone()),
-        PluginSource::Builtin(name) => {
-            Source::Bytes(Bytes::from_static(builtin(name).unwrap_or_default()))
-        }
-    };
-    let limits = &plugin.limits;
-    let mut spec = PluginSpec::new(plugin.name.as_str(), source);
-    spec.role = plugin.role;
-    spec.settings = plugin.settings.clone();
-    spec.destinations = destinations;
-    spec.limits = waypost_host::Limits {
-        memory_bytes: limits.memory_bytes as usize,
-        call_cpu: limits.deadline,
-        message_cpu: limits.deadline_per_message,
-        emitted_bytes: limits.output_bytes as usize,
-        payload_bytes: config.limits.payload_bytes as usize,
-        log_bytes_per_second: u32::try_from(limits.log_bytes_per_second).unwrap_or(u32::MAX),
-        ..waypost_host::Limits::default()
-    };
-    spec
-}
-
 fn on_error(on_error: config::OnError) -> OnError {
     match on_error {
         config::OnError::DeadLetter => OnError::DeadLetter,
@@ -286,7 +253,8 @@ fn on_error(on_error: config::OnError) -> OnError {
     }
 }
 
-fn destination(destination: &config::Destination) -> Destination {
+/// As the pipeline knows a destination.
+pub(crate) fn destination(destination: &config::Destination) -> Destination {
     match destination {
         config::Destination::Queue(name) => Destination::Queue(name.as_str().into()),
         config::Destination::Topic(topic) => Destination::Topic(topic.as_str().into()),

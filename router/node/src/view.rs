@@ -10,6 +10,7 @@ use crate::admin::{ConnectionStat, NodeStat, NodeView, Phase, RouteStat};
 use crate::alarms::Alarm;
 use crate::metrics::{GroupStat, Metrics, PluginStat, QueueStat, resident_bytes};
 use crate::node::Shared;
+use crate::plugins::Slot;
 use crate::shard_thread::Command;
 
 /// How long the page waits for the shard: some commits.
@@ -65,17 +66,20 @@ impl NodeView for View {
 
     fn plugins(&self) -> Vec<PluginStat> {
         let routing = self.node.routing.load();
-        let stat = |plugin: &Arc<crate::routing::NamedPlugin>| PluginStat {
-            name: plugin.name.to_string(),
-            role: plugin.role.name().to_owned(),
-            in_service: true,
-            calls: plugin.stats.calls.load(Relaxed),
-            messages: plugin.stats.messages.load(Relaxed),
-            failures: plugin.stats.failures.load(Relaxed),
-            busy_us: plugin.stats.busy_ns.load(Relaxed) / 1000,
-            last_error: plugin.stats.last_error(),
+        let stat = |slot: &Arc<Slot>| PluginStat {
+            name: slot.name.to_string(),
+            role: match &slot.code {
+                Ok(code) => code.role.name().to_owned(),
+                Err(_) => String::new(),
+            },
+            in_service: slot.code.is_ok() && slot.paused.is_none(),
+            calls: slot.stats.calls.load(Relaxed),
+            messages: slot.stats.messages.load(Relaxed),
+            failures: slot.stats.failures.load(Relaxed),
+            busy_us: slot.stats.busy_ns.load(Relaxed) / 1000,
+            last_error: slot.stats.last_error(),
         };
-        routing.plugins.iter().map(stat).collect()
+        routing.slots.iter().map(stat).collect()
     }
 
     fn routes(&self) -> Vec<RouteStat> {

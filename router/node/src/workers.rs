@@ -3,11 +3,11 @@
 //! A publisher's batches always go to the same worker, so that they leave in the order in which
 //! they came. What a guest does takes this thread's time and no other's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use waypost_core::limits::Limits;
@@ -19,7 +19,8 @@ use waypost_wire::{Code, Message, RecordRef, Slab};
 
 use crate::clock::wall_ms;
 use crate::mailbox::Inbox;
-use crate::routing::Routing;
+use crate::plugins::{Pause, PluginStats};
+use crate::routing::{Bound, Routing, Service};
 
 /// A batch for a worker.
 pub(crate) struct Work {
@@ -58,7 +59,33 @@ impl Inputs {
 
 enum Task {
     Work(Work),
+    /// An instance for batches to come.
+    Adopt(u64, Held),
+    /// From here on batches come with this routing, but for some that are on their way.
+    Retire(Arc<Routing>),
+    /// Says what the instances take: by the id of what is bound, bytes of memory.
+    Measure(mpsc::Sender<(u64, u64)>),
     Stop,
+}
+
+/// An instance that is counted.
+struct Held {
+    instance: Instance,
+    stats: Arc<PluginStats>,
+}
+
+impl Held {
+    fn new(instance: Instance, bound: &Bound) -> Held {
+        let stats = bound.stats.clone();
+        stats.instances.fetch_add(1, Relaxed);
+        Held { instance, stats }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.stats.instances.fetch_sub(1, Relaxed);
+    }
 }
 
 /// The workers.
@@ -79,6 +106,7 @@ impl Workers {
             inboxes.push(inbox.clone());
             let mut worker = Worker {
                 limits: limits.clone(),
+                current: HashSet::new(),
                 version: 0,
                 instances: HashMap::new(),
             };
@@ -97,6 +125,43 @@ impl Workers {
         self.inboxes[index].push(Task::Work(work));
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// Gives each worker an instance of what is bound, the first ones where there are fewer. To be
+    /// called before the routing is replaced.
+    pub fn adopt(&self, bound: &Bound, instances: Vec<Instance>) {
+        for (inbox, instance) in self.inboxes.iter().zip(instances) {
+            inbox.push(Task::Adopt(bound.id, Held::new(instance, bound)));
+        }
+    }
+
+    /// Lets go of what only older routings need. To be called after this one replaced them.
+    pub fn retire(&self, routing: &Arc<Routing>) {
+        let tell = |inbox: &Arc<Inbox<Task>>| inbox.push(Task::Retire(routing.clone()));
+        self.inboxes.iter().for_each(tell);
+    }
+
+    /// Bytes of memory of all instances, by what is bound, from the workers that answer in time.
+    /// Blocks for as long.
+    pub fn memory(&self, patience: Duration) -> HashMap<u64, u64> {
+        let (reply, answers) = mpsc::channel();
+        for inbox in &self.inboxes {
+            inbox.push(Task::Measure(reply.clone()));
+        }
+        drop(reply);
+        let end = Instant::now() + patience;
+        let mut memory = HashMap::new();
+        while let Ok((id, bytes)) =
+            answers.recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            *memory.entry(id).or_default() += bytes;
+        }
+        memory
+    }
+
     /// Lets every worker finish what it has and end.
     pub fn stop(&self) {
         self.inboxes.iter().for_each(|inbox| inbox.push(Task::Stop));
@@ -111,8 +176,11 @@ impl Drop for Workers {
 
 struct Worker {
     limits: Limits,
+    /// What the newest routing binds, and its version.
+    current: HashSet<u64>,
     version: u64,
-    instances: HashMap<PluginIndex, Instance>,
+    /// By the id of what is bound.
+    instances: HashMap<u64, Held>,
 }
 
 impl Worker {
@@ -123,9 +191,37 @@ impl Worker {
             for task in tasks.drain(..) {
                 match task {
                     Task::Work(work) => self.guarded(work),
+                    Task::Adopt(id, held) => drop(self.instances.insert(id, held)),
+                    Task::Retire(routing) => self.retire(&routing),
+                    Task::Measure(reply) => self.measure(&reply),
                     Task::Stop => return,
                 }
             }
+        }
+    }
+
+    fn retire(&mut self, routing: &Routing) {
+        self.version = routing.version;
+        self.current = routing.bound.iter().map(|bound| bound.id).collect();
+        self.instances.retain(|id, _| self.current.contains(id));
+    }
+
+    /// A batch that was on its way when its routing was replaced may have made an instance that
+    /// nothing needs any more.
+    fn forget_old(&mut self, routing: &Routing) {
+        if routing.version < self.version {
+            for bound in &routing.bound {
+                if !self.current.contains(&bound.id) {
+                    self.instances.remove(&bound.id);
+                }
+            }
+        }
+    }
+
+    fn measure(&self, reply: &mpsc::Sender<(u64, u64)>) {
+        for (id, held) in &self.instances {
+            // Nobody waits any more, perhaps.
+            let _ = reply.send((*id, held.instance.memory_bytes() as u64));
         }
     }
 
@@ -139,15 +235,10 @@ impl Worker {
             Outcome::refused(count, Code::Internal, "the plugin worker failed")
         });
         done(outcome);
+        self.forget_old(&work.routing);
     }
 
     fn work(&mut self, work: &Work) -> Outcome {
-        if work.routing.version != self.version {
-            // Plugin indexes are the same while only queue routes change; instances may stay then.
-            self.version = work.routing.version;
-            self.instances
-                .retain(|index, _| (*index as usize) < work.routing.bound.len());
-        }
         let inputs = work.slab.bodies().enumerate().map(|(index, body)| {
             let input = work.inputs.get(index);
             let routes = input.map_or(&[][..], |input| &input.routes);
@@ -179,6 +270,8 @@ impl Worker {
                 Answer::AllPassed => run.all_passed(),
                 Answer::Verdicts(verdicts) => run.verdicts(verdicts),
                 Answer::Failed(failure) => run.failed(failure),
+                Answer::NotCalled(failure) => run.not_called(&failure),
+                Answer::Refused(code, why) => run.refused(code, why),
             }
         }
         run.finish()
@@ -194,15 +287,20 @@ impl Worker {
         let Some(bound) = work.routing.bound.get(index as usize) else {
             return Answer::failed("internal", "the plugin is not loaded".to_owned());
         };
-        let instance = match self.instances.entry(index) {
+        let plugin = match &bound.service {
+            Service::Running(plugin) => plugin,
+            Service::Paused(Pause::OnError) => return Answer::not_called("paused", "by a person"),
+            Service::Paused(Pause::Hold) => {
+                return Answer::Refused(Code::PluginUnavailable, "paused by a person");
+            }
+            Service::Down(why) => return Answer::not_called("down", why),
+        };
+        let held = match self.instances.entry(bound.id) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => match bound.plugin.instantiate() {
-                Ok(instance) => {
-                    bound.stats.instances.fetch_add(1, Relaxed);
-                    entry.insert(instance)
-                }
+            std::collections::hash_map::Entry::Vacant(entry) => match plugin.instantiate() {
+                Ok(instance) => entry.insert(Held::new(instance, bound)),
                 Err(error) => {
-                    bound.stats.failed(error.to_string());
+                    bound.stats.failed(error.to_string(), false);
                     return Answer::failed("start", error.to_string());
                 }
             },
@@ -220,13 +318,9 @@ impl Worker {
             return Answer::failed("record", "a record of the batch does not parse".to_owned());
         }
         let before = Instant::now();
-        let result = instance.call(batch);
+        let result = held.instance.call(batch);
         let stats = &bound.stats;
-        stats
-            .busy_ns
-            .fetch_add(before.elapsed().as_nanos() as u64, Relaxed);
-        stats.calls.fetch_add(1, Relaxed);
-        stats.messages.fetch_add(items.len() as u64, Relaxed);
+        stats.called(before.elapsed(), items.len() as u64);
         match result {
             Ok(verdicts) if verdicts.all_pass() => Answer::AllPassed,
             Ok(verdicts) => {
@@ -237,10 +331,9 @@ impl Worker {
                 )
             }
             Err(error) => {
-                stats.failed(error.to_string());
+                stats.failed(error.to_string(), error.instance_lost);
                 if error.instance_lost {
-                    self.instances.remove(&index);
-                    stats.instances.fetch_sub(1, Relaxed);
+                    self.instances.remove(&bound.id);
                 }
                 let text = error.message.clone();
                 Answer::Failed(Failure {
@@ -279,9 +372,20 @@ enum Answer {
     AllPassed,
     Verdicts(Vec<Verdict>),
     Failed(Failure),
+    /// The plugin is not called: the messages meet `on_error`, or are refused.
+    NotCalled(Failure),
+    Refused(Code, &'static str),
 }
 
 impl Answer {
+    fn not_called(kind: &'static str, why: &str) -> Answer {
+        Answer::NotCalled(Failure {
+            kind,
+            text: why.to_owned(),
+            backtrace: None,
+        })
+    }
+
     fn failed(kind: &'static str, text: String) -> Answer {
         Answer::Failed(Failure {
             kind,

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use waypost_host::{Engine, PluginSpec, Source};
-use waypost_node::config::{self, Config, ConfigError, PluginConfig, PluginSource};
+use waypost_host::Engine;
+use waypost_node::config::{self, Config, ConfigError, PluginConfig};
 
 use super::plugin::guest;
 use crate::failure::{Shown, USAGE, usage};
@@ -46,7 +46,12 @@ pub fn run(args: CheckArgs, output: Output) -> anyhow::Result<()> {
     let path = path.ok_or_else(|| usage("which configuration? `waypost check FILE`"))?;
     let checked = config::check(&path);
     let plugins = match &checked.config {
-        Some(config) => check_plugins(&path, config)?,
+        Some(config) => {
+            let mut errors = check_plugins(&path, config)?;
+            let conflicts = waypost_node::check_conflicts(config);
+            errors.extend(conflicts.iter().map(|e| format!("{}: {e}", path.display())));
+            errors
+        }
         None => Vec::new(),
     };
     let errors = checked.errors.len() + plugins.len();
@@ -128,25 +133,21 @@ fn check_plugins(path: &Path, config: &Config) -> anyhow::Result<Vec<String>> {
             used_by.push(Vec::new());
         }
         for destinations in used_by {
-            let error = check_plugin(&engine, plugin, destinations);
+            let error = check_plugin(&engine, config, plugin, destinations);
             errors.extend(error.map(|e| format!("{}:{}: {e}", path.display(), plugin.line)));
         }
     }
     Ok(errors)
 }
 
+/// `None` where nothing is wrong, or nothing is here to be looked at.
 fn check_plugin(
     engine: &Engine,
+    config: &Config,
     plugin: &PluginConfig,
     destinations: Vec<String>,
 ) -> Option<String> {
-    let source = match &plugin.source {
-        PluginSource::File(path) => Source::File(path.clone()),
-        PluginSource::Builtin(name) => Source::Bytes(waypost_node::builtin(name)?.into()),
-    };
-    let mut spec = PluginSpec::new(&plugin.name, source);
-    spec.settings = plugin.settings.clone();
-    spec.destinations = destinations;
+    let spec = waypost_node::plugin_spec(config, plugin, destinations)?;
     let loaded = match engine.load(spec) {
         Ok(loaded) => loaded,
         Err(error) => return Some(error.to_string()),

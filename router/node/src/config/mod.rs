@@ -11,6 +11,7 @@ mod catalogue;
 mod error;
 mod files;
 pub(crate) mod names;
+pub(crate) mod plugins;
 mod queues;
 mod read;
 mod sections;
@@ -19,6 +20,8 @@ mod tests;
 pub mod units;
 
 pub use error::{ConfigError, ConfigErrors, Problem};
+pub use plugins::PluginTextError;
+pub(crate) use sections::parse_destination;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -190,6 +193,60 @@ pub enum PluginSource {
     File(PathBuf),
     /// One of [`BUILTIN_PLUGINS`].
     Builtin(String),
+    /// A component that came over the network before, by the 64 hexadecimal digits of its SHA-256.
+    Digest(String),
+    /// It comes over the network (`deployed = true`); the file says all else.
+    Deployed,
+}
+
+/// An import that a plugin may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grant {
+    /// Lines in the log.
+    Log,
+    /// The time.
+    Clock,
+    /// Unpredictable bits.
+    Random,
+    /// Counters, gauges and histograms of its own.
+    Metrics,
+    /// A key-value store of its own.
+    State,
+    /// Messages to the topics of [`PluginConfig::publish`].
+    Publish,
+    /// Being called when a time has come.
+    Timer,
+}
+
+impl Grant {
+    /// All of them.
+    pub const ALL: [Grant; 7] = [
+        Grant::Log,
+        Grant::Clock,
+        Grant::Random,
+        Grant::Metrics,
+        Grant::State,
+        Grant::Publish,
+        Grant::Timer,
+    ];
+
+    /// The word in the configuration; the import's interface has the same name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Grant::Log => "log",
+            Grant::Clock => "clock",
+            Grant::Random => "random",
+            Grant::Metrics => "metrics",
+            Grant::State => "state",
+            Grant::Publish => "publish",
+            Grant::Timer => "timer",
+        }
+    }
+
+    /// The grant with this name.
+    pub fn from_name(name: &str) -> Option<Grant> {
+        Grant::ALL.into_iter().find(|grant| grant.name() == name)
+    }
 }
 
 /// Where a message goes that a plugin failed on.
@@ -201,6 +258,20 @@ pub enum OnError {
     Reject,
     /// On, as if the plugin had not been there.
     Pass,
+}
+
+impl OnError {
+    /// All of them.
+    pub const ALL: [OnError; 3] = [OnError::DeadLetter, OnError::Reject, OnError::Pass];
+
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnError::DeadLetter => "dead-letter",
+            OnError::Reject => "reject",
+            OnError::Pass => "pass",
+        }
+    }
 }
 
 /// `[[plugin]]`
@@ -215,8 +286,18 @@ pub struct PluginConfig {
     /// What it is told at its start, in the order of the file: scalars, with tables and arrays
     /// flattened to `a.b`, `list.0`.
     pub settings: Vec<(String, String)>,
+    /// What it may import. By default `log`, `clock`, `random` and `metrics`.
+    pub grants: Vec<Grant>,
+    /// With [`Grant::Publish`]: the topics that it may publish to.
+    pub publish: Vec<Filter>,
+    /// With [`Grant::State`]: keys and values together.
+    pub state_bytes: u64,
     /// What it may use.
     pub limits: PluginLimits,
+    /// When it is taken out of service, and tried again.
+    pub breaker: BreakerConfig,
+    /// How often and when a message is tried again that it put off.
+    pub retry: RetryConfig,
     /// Where a message goes that it failed on.
     pub on_error: OnError,
     /// The line of its section in the file, from 1: for whoever says what is wrong with it.
@@ -226,16 +307,70 @@ pub struct PluginConfig {
 /// `[plugin.limits]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginLimits {
-    /// Memories and tables of one instance.
+    /// Memories of one instance together.
     pub memory_bytes: u64,
+    /// Entries of all tables of one instance together.
+    pub table_elements: u32,
     /// CPU time of one call, beside `deadline_per_message`.
     pub deadline: Duration,
     /// CPU time that each message of the batch adds.
     pub deadline_per_message: Duration,
+    /// CPU time of instantiation and of `init`, each.
+    pub init_deadline: Duration,
+    /// CPU time of all its instances together in one second.
+    pub cpu_per_second: Duration,
+    /// Instances alive at once.
+    pub instances: u32,
+    /// Calls of imports in one call into it.
+    pub host_calls: u32,
     /// What one call may give back or emit; 16 MiB is as much as the host takes at once.
     pub output_bytes: u64,
+    /// Messages that one call may emit.
+    pub emitted_messages: u32,
     /// Log text in one second; more is cut and counted.
     pub log_bytes_per_second: u64,
+}
+
+/// `[plugin.breaker]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerConfig {
+    /// Failed calls in a row, with no good one between, that take the plugin out of service.
+    pub failures: u32,
+    /// How long until one message is tried.
+    pub pause: Duration,
+    /// The pause doubles after each try that failed, up to this.
+    pub pause_max: Duration,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        BreakerConfig {
+            failures: 10,
+            pause: Duration::from_secs(5),
+            pause_max: Duration::from_secs(300),
+        }
+    }
+}
+
+/// `[plugin.retry]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryConfig {
+    /// Tries of one message; then it meets `on_error`.
+    pub attempts: u32,
+    /// How long until the second try, where the plugin says nothing.
+    pub pause: Duration,
+    /// The pause doubles after each try, up to this.
+    pub pause_max: Duration,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        RetryConfig {
+            attempts: 20,
+            pause: Duration::from_millis(100),
+            pause_max: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Where a route leads.
@@ -300,15 +435,23 @@ pub enum Manage {
     Read,
     /// Create, change, purge and remove queues and groups.
     Queues,
-    /// Load, replace and remove plugins and routes.
+    /// Load, replace, pause and remove plugins.
     Plugins,
+    /// Add and remove routes.
+    Routes,
     /// Drain or stop the node; disconnect clients.
     Node,
 }
 
 impl Manage {
     /// All of them.
-    pub const ALL: [Manage; 4] = [Manage::Read, Manage::Queues, Manage::Plugins, Manage::Node];
+    pub const ALL: [Manage; 5] = [
+        Manage::Read,
+        Manage::Queues,
+        Manage::Plugins,
+        Manage::Routes,
+        Manage::Node,
+    ];
 
     /// The word in the configuration.
     pub fn as_str(self) -> &'static str {
@@ -316,6 +459,7 @@ impl Manage {
             Manage::Read => "read",
             Manage::Queues => "queues",
             Manage::Plugins => "plugins",
+            Manage::Routes => "routes",
             Manage::Node => "node",
         }
     }
@@ -508,9 +652,15 @@ impl Default for PluginLimits {
     fn default() -> Self {
         PluginLimits {
             memory_bytes: 64 << 20,
+            table_elements: 20_000,
             deadline: Duration::from_millis(10),
             deadline_per_message: Duration::from_millis(1),
+            init_deadline: Duration::from_secs(2),
+            cpu_per_second: Duration::from_secs(1),
+            instances: 16,
+            host_calls: 16_384,
             output_bytes: 8 << 20,
+            emitted_messages: 1_024,
             log_bytes_per_second: 64 << 10,
         }
     }

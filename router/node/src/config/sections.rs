@@ -6,12 +6,12 @@
 use super::catalogue;
 use super::files;
 use super::names::{Kind, Names, is_name};
+use super::plugins::plugin;
 use super::queues::queue;
 use super::read::{Document, Found, Table, start};
 use super::units::format_size;
 use super::*;
 use toml::de::DeTable;
-use waypost_host::Role;
 
 const NAME_EXPECTED: &str = "a name of 1 to 128 letters, digits, '.', '_' or '-'";
 const DESTINATION_EXPECTED: &str = "queue:NAME, topic:NAME or drop";
@@ -244,94 +244,6 @@ fn log(mut table: Table<'_, '_>, group_bytes: u64) -> LogConfig {
     config
 }
 
-fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<PluginConfig> {
-    let name = declared_name(&mut table, "name", Kind::Plugin, names);
-    let source = plugin_source(&mut table);
-    let role = table.choice(
-        "role",
-        None,
-        &Role::ALL.map(|role| (role.name(), Some(role))),
-    );
-    let settings = table.flattened("settings");
-    let limits = section(&mut table, "limits", plugin_limits);
-    let on_error = table.choice(
-        "on_error",
-        OnError::DeadLetter,
-        &[
-            ("dead-letter", OnError::DeadLetter),
-            ("reject", OnError::Reject),
-            ("pass", OnError::Pass),
-        ],
-    );
-    let line = table.doc.line(table.at);
-    table.finish();
-    Some(PluginConfig {
-        name: name?.value,
-        source: source?,
-        role,
-        settings,
-        limits,
-        on_error,
-        line,
-    })
-}
-
-fn plugin_source(table: &mut Table<'_, '_>) -> Option<PluginSource> {
-    let doc = table.doc;
-    match (table.string("file"), table.string("builtin")) {
-        (Some(_), Some(builtin)) => {
-            let text = "has both file and builtin, expected one of them".to_owned();
-            table.error(builtin.at, Problem::Other(text));
-            None
-        }
-        (Some(file), None) => {
-            let path = doc.directory().join(&file.value);
-            files::check_plugin(doc, &path, &file);
-            Some(PluginSource::File(path))
-        }
-        (None, Some(builtin)) => {
-            if !BUILTIN_PLUGINS.contains(&builtin.value.as_str()) {
-                let problem = Problem::unknown("plugin", &builtin.value, BUILTIN_PLUGINS);
-                doc.error(&builtin.place, builtin.at, problem);
-            }
-            Some(PluginSource::Builtin(builtin.value))
-        }
-        (None, None) => {
-            if !table.has("file") && !table.has("builtin") {
-                let text = "missing key \"file\" or \"builtin\"".to_owned();
-                table.error(table.at, Problem::Other(text));
-            }
-            None
-        }
-    }
-}
-
-fn plugin_limits(mut table: Table<'_, '_>) -> PluginLimits {
-    let default = PluginLimits::default();
-    let time = Duration::ZERO..=Duration::from_secs(60);
-    let config = PluginLimits {
-        memory_bytes: table.size("memory_bytes", default.memory_bytes, 64 * KIB..=4096 * MIB),
-        deadline: table.duration(
-            "deadline",
-            default.deadline,
-            Duration::from_millis(1)..=Duration::from_secs(60),
-        ),
-        deadline_per_message: table.duration(
-            "deadline_per_message",
-            default.deadline_per_message,
-            time,
-        ),
-        output_bytes: table.size("output_bytes", default.output_bytes, KIB..=16 * MIB),
-        log_bytes_per_second: table.size(
-            "log_bytes_per_second",
-            default.log_bytes_per_second,
-            0..=1024 * MIB,
-        ),
-    };
-    table.finish();
-    config
-}
-
 fn route(
     mut table: Table<'_, '_>,
     names: &mut Names,
@@ -404,34 +316,43 @@ fn routing(mut table: Table<'_, '_>, names: &mut Names) -> RoutingConfig {
 }
 
 fn destination(doc: &Document<'_>, found: Found<String>, names: &mut Names) -> Option<Destination> {
-    let problem = match found.value.split_once(':') {
-        None if found.value == "drop" => return Some(Destination::Drop),
-        Some(("queue", name)) if is_name(name) => {
-            let name = name.to_owned();
-            let value = name.clone();
-            names.refer(Kind::Queue, Found { value, ..found });
-            return Some(Destination::Queue(name));
+    match parse_destination(&found.value) {
+        Ok(destination) => {
+            if let Destination::Queue(name) = &destination {
+                let value = name.clone();
+                names.refer(Kind::Queue, Found { value, ..found });
+            }
+            Some(destination)
         }
+        Err(problem) => {
+            doc.error(&found.place, found.at, problem);
+            None
+        }
+    }
+}
+
+/// `queue:NAME`, `topic:NAME` or `drop`; whether the queue is there is for others to say.
+pub(crate) fn parse_destination(text: &str) -> Result<Destination, Problem> {
+    Err(match text.split_once(':') {
+        None if text == "drop" => return Ok(Destination::Drop),
+        Some(("queue", name)) if is_name(name) => return Ok(Destination::Queue(name.to_owned())),
         Some(("queue", name)) => Problem::unexpected(format!("{name:?}"), NAME_EXPECTED),
         Some(("topic", topic)) => match waypost_wire::topic::parse_topic(topic.as_bytes()) {
             Ok(_) if waypost_wire::topic::is_reserved(topic) => Problem::Other(format!(
                 "topic {topic:?} begins with '$': such topics are the router's own"
             )),
-            Ok(_) => return Some(Destination::Topic(topic.to_owned())),
+            Ok(_) => return Ok(Destination::Topic(topic.to_owned())),
             Err(error) => Problem::Other(format!("topic {topic:?} {error}")),
         },
         Some(("peer", _)) => Problem::Other(format!(
-            "{:?}: peer: is not offered by this version, expected {DESTINATION_EXPECTED}",
-            found.value
+            "{text:?}: peer: is not offered by this version, expected {DESTINATION_EXPECTED}"
         )),
         _ => Problem::Unknown {
             what: "destination",
-            found: found.value.clone(),
+            found: text.to_owned(),
             hint: format!("expected {DESTINATION_EXPECTED}"),
         },
-    };
-    doc.error(&found.place, found.at, problem);
-    None
+    })
 }
 
 fn role(mut table: Table<'_, '_>, names: &mut Names) -> Option<RoleConfig> {

@@ -315,8 +315,8 @@ const MISTAKES: &[(&str, &[&str])] = &[
          on_error = 'panic'\nlimits = { deadlin = '1s' }\n\
          [[plugin]]\nname = 's'\nfile = 'no/such.wasm'\n",
         &[
-            "1:1: [[plugin]] \"p\": missing key \"file\" or \"builtin\"",
-            "5:11: [[plugin]] \"q\": has both file and builtin, expected one of them",
+            "1:1: [[plugin]] \"p\": missing key \"file\", \"builtin\", \"digest\" or \"deployed\"",
+            "3:1: [[plugin]] \"q\": has file and builtin, expected one of them",
             "9:11: [[plugin]] \"r\" builtin: unknown plugin \"quake-magnitud\", did you mean \
              \"quake-magnitude\"?",
             "10:12: [[plugin]] \"r\" settings: found 1, expected a table",
@@ -324,6 +324,38 @@ const MISTAKES: &[(&str, &[&str])] = &[
              \"reject\" or \"pass\"",
             "12:12: [[plugin]] \"r\" limits: unknown key \"deadlin\", did you mean \"deadline\"?",
             "15:8: [[plugin]] \"s\" file: no/such.wasm: No such file or directory (os error 2)",
+        ],
+    ),
+    (
+        "[[plugin]]\nname = 'p'\ndigest = 'sha256:12'\ngrants = ['log', 'disk', 'log']\n\
+         publish = ['a/#/b']\nstate_bytes = '1MiB'\n[plugin.breaker]\nfailures = 0\n\
+         pause = '10m'\n[plugin.retry]\nattempts = 'many'\npaus = '1s'\n\
+         [[plugin]]\nname = 'q'\ndeployed = true\nfile = 'x.wasm'\n\
+         [[plugin]]\nname = 'r'\ndeployed = false\n\
+         [[plugin]]\nname = 's'\ndeployed = true\ngrants = ['publish']\n\
+         [[plugin]]\nname = 't'\ndeployed = true\ngrants = ['publish']\npublish = ['$x/#']\n",
+        &[
+            "1:1: [[plugin]] \"p\": has publish, but no \"publish\" among its grants",
+            "1:1: [[plugin]] \"p\": has state_bytes, but no \"state\" among its grants",
+            "3:10: [[plugin]] \"p\" digest: found \"sha256:12\", expected \"sha256:\" and 64 \
+             hexadecimal digits",
+            "4:18: [[plugin]] \"p\" grants[1]: unknown grant \"disk\", expected clock, log, metrics, \
+             publish, random, state or timer",
+            "4:26: [[plugin]] \"p\" grants[2]: \"log\" stands here twice",
+            "5:12: [[plugin]] \"p\" publish[0]: filter \"a/#/b\" has '#' at byte 2: '+' must fill \
+             a level and '#' must fill the last",
+            "7:1: [[plugin]] \"p\" breaker: pause 10m is above pause_max 5m",
+            "8:12: [[plugin]] \"p\" breaker failures: found 0, expected a whole number from 1 to \
+             1000000",
+            "11:12: [[plugin]] \"p\" retry attempts: found \"many\", expected a whole number from \
+             1 to 1000000",
+            "12:1: [[plugin]] \"p\" retry: unknown key \"paus\", did you mean \"pause\"?",
+            "13:1: [[plugin]] \"q\": has file and deployed, expected one of them",
+            "17:1: [[plugin]] \"r\": missing key \"file\", \"builtin\", \"digest\" or \"deployed\"",
+            "20:1: [[plugin]] \"s\": is granted \"publish\", but names no topics: publish = \
+             [\"some/#\"]",
+            "24:1: [[plugin]] \"t\" publish[0]: filter $x/# begins with '$': such topics are the \
+             router's own",
         ],
     ),
     // Routes.

@@ -40,7 +40,7 @@ name = "all"
 publish = ["#"]
 subscribe = ["#"]
 consume = ["*"]
-manage = ["read", "queues", "plugins", "node"]
+manage = ["read", "queues", "plugins", "routes", "node"]
 [[certificate]]
 common_name = "waypost-dev"
 roles = ["all"]

@@ -1,0 +1,32 @@
+//! Plugins and routes that come to a running node over the network, and how they take effect.
+//!
+//! ```text
+//! requests ── changes ─┬─ live ──────► routing   (a batch sees one of them)
+//!  (who may) (a slot)  │  (prepare,    workers   (instances, before and after)
+//!            routes ───┘   keep, swap)
+//!                          store ────► <data dir>/plugins
+//! ```
+//!
+//! What a guest does with a batch is for `workers`; who may do what, for `requests`.
+
+#![allow(
+    dead_code,
+    reason = "the requests that ask for changes come with the next step"
+)]
+
+mod changes;
+mod error;
+mod live;
+mod logs;
+mod record;
+mod routes;
+mod slot;
+mod stats;
+mod store;
+
+pub use live::check_conflicts;
+pub(crate) use live::{Opening, Plugins};
+pub(crate) use record::Pause;
+pub(crate) use slot::Slot;
+pub use slot::{builtin, plugin_spec};
+pub use stats::PluginStats;

@@ -1,0 +1,164 @@
+//! A slot as it runs: what it is, where it came from, and how its component is loaded.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waypost_host::{PluginSpec, Role, Source};
+
+use super::record::{Pause, SlotRecord};
+use super::stats::{PluginStats, Snapshot};
+use super::store::blob_path;
+use crate::config::{Config, LimitsConfig, PluginConfig, PluginSource};
+
+/// The stock plugins, built from `plugins/`, so that a node needs no file beside itself.
+const BUILTIN: [(&str, &[u8]); 3] = [
+    (
+        "quake-magnitude",
+        include_bytes!("../../../../plugins/prebuilt/quake-magnitude.wasm"),
+    ),
+    (
+        "quake-alert",
+        include_bytes!("../../../../plugins/prebuilt/quake-alert.wasm"),
+    ),
+    (
+        "quake-route",
+        include_bytes!("../../../../plugins/prebuilt/quake-route.wasm"),
+    ),
+];
+
+/// Who says what a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The configuration, all of it.
+    Config,
+    /// The configuration, all but the code.
+    Deployed,
+    /// The network.
+    Network,
+}
+
+impl Origin {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Config => "config",
+            Origin::Deployed => "config, deployed",
+            Origin::Network => "network",
+        }
+    }
+}
+
+/// A slot of one moment. What changes makes another, with another generation.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub name: Arc<str>,
+    /// Differs from all others of this slot.
+    pub generation: u64,
+    pub origin: Origin,
+    /// What it runs with.
+    pub config: PluginConfig,
+    /// What it runs, or why it cannot.
+    pub code: Result<Code, String>,
+    pub paused: Option<Pause>,
+    /// What is kept of it, where its code came over the network.
+    pub record: Option<SlotRecord>,
+    pub stats: Arc<PluginStats>,
+    /// The counters when this version began.
+    pub began: Snapshot,
+    /// When it did, in ms since 1970.
+    pub since_ms: u64,
+}
+
+/// A component that was loaded.
+#[derive(Clone, Debug)]
+pub(crate) struct Code {
+    pub role: Role,
+    pub digest: String,
+    pub bytes: u64,
+    pub imports: Vec<String>,
+}
+
+impl Slot {
+    /// For people: file, built-in name or digest.
+    pub fn source(&self) -> String {
+        match &self.config.source {
+            PluginSource::File(path) => path.display().to_string(),
+            PluginSource::Builtin(name) => format!("builtin:{name}"),
+            PluginSource::Digest(digest) => format!("sha256:{digest}"),
+            PluginSource::Deployed => "deployed".to_owned(),
+        }
+    }
+
+    /// The version that runs; 0 where the configuration names the code.
+    pub fn version(&self) -> u64 {
+        self.record.as_ref().map_or(0, |record| record.active)
+    }
+
+    /// For people: `ready`, or what it is instead and why.
+    pub fn status(&self) -> String {
+        match (&self.code, self.paused) {
+            (Err(why), _) => format!("down: {why}"),
+            (Ok(_), Some(Pause::OnError)) => "paused".to_owned(),
+            (Ok(_), Some(Pause::Hold)) => "paused, holding".to_owned(),
+            (Ok(_), None) => "ready".to_owned(),
+        }
+    }
+}
+
+/// A stock plugin's component.
+pub fn builtin(name: &str) -> Option<&'static [u8]> {
+    BUILTIN
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, bytes)| *bytes)
+}
+
+/// A plugin of a configuration as the host loads it for a route with these destinations; `None`
+/// where its code comes over the network.
+pub fn plugin_spec(
+    config: &Config,
+    plugin: &PluginConfig,
+    destinations: Vec<String>,
+) -> Option<PluginSpec> {
+    let source = source(&config.node.data_dir, &plugin.source)?;
+    Some(spec(plugin, &config.limits, source, destinations))
+}
+
+/// Where the host finds the component.
+pub(crate) fn source(data_dir: &Path, source: &PluginSource) -> Option<Source> {
+    match source {
+        PluginSource::File(path) => Some(Source::File(path.clone())),
+        PluginSource::Builtin(name) => {
+            let bytes = builtin(name).unwrap_or_default();
+            Some(Source::Bytes(Bytes::from_static(bytes)))
+        }
+        PluginSource::Digest(digest) => Some(Source::File(blob_path(data_dir, digest))),
+        PluginSource::Deployed => None,
+    }
+}
+
+/// What the host is told.
+pub(crate) fn spec(
+    plugin: &PluginConfig,
+    of_node: &LimitsConfig,
+    source: Source,
+    destinations: Vec<String>,
+) -> PluginSpec {
+    let limits = &plugin.limits;
+    let mut spec = PluginSpec::new(plugin.name.as_str(), source);
+    spec.role = plugin.role;
+    spec.settings = plugin.settings.clone();
+    spec.destinations = destinations;
+    spec.limits = waypost_host::Limits {
+        memory_bytes: limits.memory_bytes as usize,
+        table_elements: limits.table_elements as usize,
+        call_cpu: limits.deadline,
+        message_cpu: limits.deadline_per_message,
+        init_cpu: limits.init_deadline,
+        emitted_messages: limits.emitted_messages as usize,
+        emitted_bytes: limits.output_bytes as usize,
+        payload_bytes: of_node.payload_bytes as usize,
+        log_bytes_per_second: u32::try_from(limits.log_bytes_per_second).unwrap_or(u32::MAX),
+    };
+    spec
+}
