@@ -41,6 +41,7 @@ mod consumer;
 mod error;
 mod manage;
 mod options;
+mod plugins;
 mod publisher;
 mod session;
 mod stream;
@@ -53,6 +54,7 @@ pub use consumer::{
 };
 pub use error::{ConnectError, Error};
 pub use options::{ConnectOptions, FRAME_BYTES_DEFAULT, Identity, Reconnect, Source};
+pub use plugins::{Following, Plugins, Routes};
 pub use publisher::{
     BatchConfirmed, BatchTicket, Confirmed, ProducerOptions, Publisher, PublisherOptions,
     PublisherStats, Ticket,

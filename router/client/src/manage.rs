@@ -263,7 +263,7 @@ impl Client {
     }
 }
 
-fn other_answer(expected: &'static str, other: &ManagedResponse) -> Error {
+pub(crate) fn other_answer(expected: &'static str, other: &ManagedResponse) -> Error {
     let got = match other {
         ManagedResponse::Done(_) => "Done",
         ManagedResponse::QueueList(_) => "QueueList",
@@ -273,6 +273,10 @@ fn other_answer(expected: &'static str, other: &ManagedResponse) -> Error {
         ManagedResponse::NodeInfo(_) => "NodeInfo",
         ManagedResponse::Explain(_) => "Explain",
         ManagedResponse::Backup(_) => "Backup",
+        ManagedResponse::PluginInfo(_) => "PluginInfo",
+        ManagedResponse::PluginDeploy(_) => "PluginDeploy",
+        ManagedResponse::PluginLogs(_) => "PluginLogs",
+        ManagedResponse::RouteList(_) => "RouteList",
     };
     Error::Protocol(waypost_wire::WireError::Malformed {
         frame: FrameType::Managed,

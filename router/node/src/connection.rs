@@ -333,7 +333,7 @@ async fn dispatch(
             )
             .await
         }
-        FrameType::Manage => manage::serve(conn, control::parse(&frame)?, send).await,
+        FrameType::Manage => manage::serve(conn, control::parse(&frame)?, send, reader).await,
         _ => Err(frame
             .unexpected("OPEN_PUBLISHER, OPEN_CONSUMER, OPEN_SUBSCRIBER or MANAGE")
             .into()),

@@ -10,13 +10,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use waypost_wire::LOOPBACK_UDP_PAYLOAD_MAX;
+
+/// How long the end of a lane waits for work that its tasks gave away.
+const BLOCKING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The lanes. Tasks of a lane end when the lanes are stopped.
 pub(crate) struct Lanes {
@@ -42,6 +45,8 @@ impl Lanes {
                 runtime.block_on(async move {
                     let _ = stopped.wait_for(|stop| *stop).await;
                 });
+                // A compiler may be at work for somebody who is gone.
+                runtime.shutdown_timeout(BLOCKING_PATIENCE);
             })?);
         }
         Ok(Lanes {

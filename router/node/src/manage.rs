@@ -1,18 +1,18 @@
 //! Management requests: one stream each, authorised one by one.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use quinn::SendStream;
 use waypost_core::queue::Settings;
+use waypost_core::route::Destination;
 use waypost_shard::{
     GroupView, ManageError, QueueView, from_message, group_kind, group_options, to_message,
 };
 use waypost_wire::control::{
     self, BackedUp, Done, Explain, ExplainStep, Explained, GroupAdd, GroupState, Manage,
-    ManageRequest, Managed, ManagedResponse, NodeState, Peeked, PeekedMessage, PluginListed,
-    PluginState, QueueAdd, QueueListed, QueuePeek, QueueSettings, QueueState,
+    ManageRequest, Managed, ManagedResponse, NodeState, Peeked, PeekedMessage, QueueAdd,
+    QueueListed, QueuePeek, QueueSettings, QueueState,
 };
 use waypost_wire::{Code, FrameType, RecordRef, record};
 
@@ -20,10 +20,10 @@ use crate::config;
 use crate::connection::Conn;
 use crate::consumer::{check_group_name, place};
 use crate::keeping;
-use crate::plugins::Slot;
+use crate::plugins::requests;
 use crate::replay;
 use crate::shard_thread::Command;
-use crate::stream_io::StreamError;
+use crate::stream_io::{FrameReader, StreamError};
 
 /// Filters that one queue may bring.
 const FILTERS_MAX: usize = 256;
@@ -36,6 +36,7 @@ pub(crate) async fn serve(
     conn: &Arc<Conn>,
     manage: Manage,
     send: &mut SendStream,
+    reader: &mut FrameReader,
 ) -> Result<(), StreamError> {
     let request = manage.request.ok_or_else(|| {
         StreamError::Refused(
@@ -43,8 +44,19 @@ pub(crate) async fn serve(
             "MANAGE names no request that this version knows".to_owned(),
         )
     })?;
+    let answer = match request {
+        ManageRequest::PluginUpload(upload) => {
+            need(conn, config::Manage::Plugins)?;
+            requests::upload(conn, upload, reader).await?
+        }
+        ManageRequest::PluginLogs(logs) => {
+            need(conn, config::Manage::Read)?;
+            return requests::logs(conn, logs, send).await;
+        }
+        request => answer(conn, request).await?,
+    };
     let response = Managed {
-        response: Some(answer(conn, request).await?),
+        response: Some(answer),
     };
     send.write_all(&control::bytes_of(FrameType::Managed, &response))
         .await?;
@@ -52,12 +64,14 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+fn need(conn: &Conn, part: config::Manage) -> Result<(), StreamError> {
+    let allowed = conn.principal.permissions.may_manage(part);
+    allowed.map_err(|denied| StreamError::Refused(denied.code(), denied.to_string()))
+}
+
 async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedResponse, StreamError> {
     use config::Manage::{Queues, Read};
-    let need = |part| {
-        let allowed = conn.principal.permissions.may_manage(part);
-        allowed.map_err(|denied| StreamError::Refused(denied.code(), denied.to_string()))
-    };
+    let need = |part| need(conn, part);
     let node = &conn.node;
     Ok(match request {
         ManageRequest::QueueList(_) => {
@@ -100,6 +114,7 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
         ManageRequest::QueueRemove(remove) => {
             need(Queues)?;
             node.check_not_configured(&remove.queue)?;
+            check_unused(conn, &remove.queue)?;
             let count = ask(conn, |reply| Command::QueueRemove {
                 name: remove.queue,
                 reply,
@@ -113,10 +128,19 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
         }
         ManageRequest::PluginList(_) => {
             need(Read)?;
-            ManagedResponse::PluginList(PluginListed {
-                plugins: plugins(conn),
-            })
+            requests::list(conn)
         }
+        request @ (ManageRequest::PluginDeploy(_)
+        | ManageRequest::PluginInfo(_)
+        | ManageRequest::PluginPause(_)
+        | ManageRequest::PluginResume(_)
+        | ManageRequest::PluginRollback(_)
+        | ManageRequest::PluginRemove(_)
+        | ManageRequest::PluginUpload(_)
+        | ManageRequest::PluginLogs(_)
+        | ManageRequest::RouteList(_)
+        | ManageRequest::RouteAdd(_)
+        | ManageRequest::RouteRemove(_)) => of_plugins(conn, request).await?,
         ManageRequest::NodeInfo(_) => {
             need(Read)?;
             ManagedResponse::NodeInfo(node_state(conn).await?)
@@ -184,6 +208,78 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
             })
         }
     })
+}
+
+/// Requests about plugins and routes.
+async fn of_plugins(
+    conn: &Arc<Conn>,
+    request: ManageRequest,
+) -> Result<ManagedResponse, StreamError> {
+    use config::Manage::{Plugins, Read, Routes};
+    match request {
+        ManageRequest::PluginDeploy(deploy) => {
+            need(conn, Plugins)?;
+            requests::deploy(conn, deploy).await
+        }
+        ManageRequest::PluginInfo(info) => {
+            need(conn, Read)?;
+            requests::show(conn, &info.plugin).await
+        }
+        ManageRequest::PluginPause(pause) => {
+            need(conn, Plugins)?;
+            requests::pause(conn, pause).await
+        }
+        ManageRequest::PluginResume(resume) => {
+            need(conn, Plugins)?;
+            requests::resume(conn, resume.plugin).await
+        }
+        ManageRequest::PluginRollback(rollback) => {
+            need(conn, Plugins)?;
+            requests::roll_back(conn, rollback).await
+        }
+        ManageRequest::PluginRemove(remove) => {
+            need(conn, Plugins)?;
+            requests::remove(conn, remove.plugin).await
+        }
+        ManageRequest::RouteList(_) => {
+            need(conn, Read)?;
+            Ok(requests::routes(conn))
+        }
+        ManageRequest::RouteAdd(add) => {
+            need(conn, Routes)?;
+            let views = ask(conn, |reply| Command::QueueList { reply }).await?;
+            let queues: Vec<String> = views.into_iter().map(|queue| queue.name).collect();
+            requests::add_route(conn, add, &queues).await
+        }
+        ManageRequest::RouteRemove(remove) => {
+            need(conn, Routes)?;
+            requests::remove_route(conn, remove.route).await
+        }
+        _ => Err(StreamError::Refused(
+            Code::Unsupported,
+            "this request has a stream of its own".to_owned(),
+        )),
+    }
+}
+
+/// A queue that a route of the network leads to is not removed under it.
+fn check_unused(conn: &Conn, queue: &str) -> Result<(), StreamError> {
+    let routing = conn.node.routing.load();
+    let leads = |to: &Destination| matches!(to, Destination::Queue(name) if **name == *queue);
+    match routing
+        .planned
+        .iter()
+        .find(|route| route.to.iter().any(leads))
+    {
+        None => Ok(()),
+        Some(route) => Err(StreamError::Refused(
+            Code::Conflict,
+            format!(
+                "queue '{queue}': route '{}' leads to it, remove that first",
+                route.name
+            ),
+        )),
+    }
 }
 
 async fn back_up(conn: &Conn, name: String) -> Result<BackedUp, StreamError> {
@@ -351,27 +447,6 @@ fn group_state(group: GroupView) -> GroupState {
             .collect(),
         ..GroupState::default()
     }
-}
-
-fn plugins(conn: &Conn) -> Vec<PluginState> {
-    let routing = conn.node.routing.load();
-    let state = |slot: &Arc<Slot>| {
-        let code = slot.code.as_ref().ok();
-        PluginState {
-            name: slot.name.to_string(),
-            role: code.map_or(String::new(), |code| code.role.name().to_owned()),
-            digest: code.map_or(String::new(), |code| code.digest.clone()),
-            source: slot.source(),
-            bytes: code.map_or(0, |code| code.bytes),
-            calls: slot.stats.calls.load(Relaxed),
-            messages: slot.stats.messages.load(Relaxed),
-            failures: slot.stats.failures.load(Relaxed),
-            busy_ns: slot.stats.busy_ns.load(Relaxed),
-            instances: slot.stats.instances.load(Relaxed) as u32,
-            status: slot.status(),
-        }
-    };
-    routing.slots.iter().map(state).collect()
 }
 
 async fn node_state(conn: &Arc<Conn>) -> Result<NodeState, StreamError> {

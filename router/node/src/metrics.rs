@@ -272,6 +272,17 @@ pub struct PluginStat {
     pub busy_us: u64,
     /// Its last failure.
     pub last_error: Option<String>,
+    /// `ready`, or what it is instead and why.
+    pub status: String,
+    /// Its active version; 0 where the configuration names its code.
+    pub version: u64,
+    /// Failures that cost an instance.
+    pub traps: u64,
+    /// Instances alive.
+    pub instances: u64,
+    /// Calls by their time: upper bounds in seconds, and how many were at most that; then all.
+    #[serde(skip)]
+    pub call_times: (Vec<(f64, u64)>, u64),
 }
 
 /// The text that Prometheus reads (exposition format 0.0.4).
@@ -504,7 +515,7 @@ fn render_queues(text: &mut Text, queues: &[QueueStat]) {
 
 fn render_plugins(text: &mut Text, plugins: &[PluginStat]) {
     type Read = fn(&PluginStat) -> f64;
-    let of_plugins: [(&str, &str, &str, Read); 5] = [
+    let of_plugins: [(&str, &str, &str, Read); 8] = [
         (
             "waypost_plugin_calls_total",
             "counter",
@@ -535,12 +546,48 @@ fn render_plugins(text: &mut Text, plugins: &[PluginStat]) {
             "1 while messages go through it.",
             |p| f64::from(u8::from(p.in_service)),
         ),
+        (
+            "waypost_plugin_traps_total",
+            "counter",
+            "Failed calls that cost the instance: traps, deadlines, memory.",
+            |p| p.traps as f64,
+        ),
+        (
+            "waypost_plugin_instances",
+            "gauge",
+            "Instances alive, of all versions.",
+            |p| p.instances as f64,
+        ),
+        (
+            "waypost_plugin_version",
+            "gauge",
+            "The active version; 0 where the configuration names the code.",
+            |p| p.version as f64,
+        ),
     ];
     for (name, kind, help, read) in of_plugins {
         text.metric(name, kind, help);
         for plugin in plugins {
             text.sample(name, &[("plugin", &plugin.name)], read(plugin));
         }
+    }
+    let name = "waypost_plugin_call_seconds";
+    text.metric(
+        name,
+        "histogram",
+        "Time of a call, with a batch of messages.",
+    );
+    for plugin in plugins {
+        let (bounds, total) = &plugin.call_times;
+        let of_plugin = ("plugin", plugin.name.as_str());
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in bounds {
+            text.sample(&bucket, &[of_plugin, ("le", &bound.to_string())], count);
+        }
+        text.sample(&bucket, &[of_plugin, ("le", "+Inf")], total);
+        let sum = plugin.busy_us as f64 / 1e6;
+        text.sample(&format!("{name}_sum"), &[of_plugin], sum);
+        text.sample(&format!("{name}_count"), &[of_plugin], total);
     }
 }
 

@@ -28,6 +28,8 @@ fn example() -> String {
         name: "p".to_owned(),
         busy_us: 1_500_000,
         in_service: true,
+        version: 3,
+        call_times: (vec![(0.001, 5)], 7),
         ..PluginStat::default()
     };
     render(&metrics, &[queue], &[plugin])
@@ -52,6 +54,10 @@ fn samples() {
         "waypost_group_lag_messages{queue=\"a\\\"b\\\\\",group=\"g\"} 5",
         "waypost_plugin_busy_seconds_total{plugin=\"p\"} 1.5",
         "waypost_plugin_in_service{plugin=\"p\"} 1",
+        "waypost_plugin_version{plugin=\"p\"} 3",
+        "waypost_plugin_call_seconds_bucket{plugin=\"p\",le=\"0.001\"} 5",
+        "waypost_plugin_call_seconds_bucket{plugin=\"p\",le=\"+Inf\"} 7",
+        "waypost_plugin_call_seconds_sum{plugin=\"p\"} 1.5",
     ] {
         assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
     }

@@ -593,6 +593,7 @@ impl Running {
         self.endpoint
             .close(VarInt::from_u32(Code::Draining as u32), b"the node stops");
         wait_for(CLOSE_TIME, is_empty);
+        node.plugins.close();
         node.workers.stop();
         node.shard.send(Command::Stop);
         for join in self.joins {

@@ -53,14 +53,6 @@ impl Bound {
         }
     }
 
-    /// The plugin, if it is called.
-    pub fn plugin(&self) -> Option<&Plugin> {
-        match &self.service {
-            Service::Running(plugin) => Some(plugin),
-            Service::Paused(_) | Service::Down(_) => None,
-        }
-    }
-
     /// Whether it is what a route with these destinations needs of a slot.
     pub fn is_for(&self, slot: &Slot, destinations: &[String]) -> bool {
         self.slot == slot.name

@@ -78,6 +78,11 @@ impl NodeView for View {
             failures: slot.stats.failures.load(Relaxed),
             busy_us: slot.stats.busy_ns.load(Relaxed) / 1000,
             last_error: slot.stats.last_error(),
+            status: slot.status(),
+            version: slot.version(),
+            traps: slot.stats.traps.load(Relaxed),
+            instances: slot.stats.instances.load(Relaxed),
+            call_times: slot.stats.times.cumulative(),
         };
         routing.slots.iter().map(stat).collect()
     }

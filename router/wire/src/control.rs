@@ -9,9 +9,11 @@ use crate::error::{Code, WireError};
 use crate::frame::{self, Frame, FrameType};
 
 mod manage;
+mod plugins;
 mod settings;
 mod streams;
 pub use manage::*;
+pub use plugins::*;
 pub use settings::*;
 pub use streams::*;
 
@@ -92,6 +94,7 @@ mod tests {
             include_str!("control/streams.rs"),
             include_str!("control/settings.rs"),
             include_str!("control/manage.rs"),
+            include_str!("control/plugins.rs"),
         ]
         .into_iter()
         .flat_map(fields_of_rust)

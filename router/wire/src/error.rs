@@ -98,7 +98,8 @@ codes! {
     Unsupported = 27, "unsupported", false;
     /// A newer epoch of this producer is at work.
     Fenced = 28, "fenced", false;
-    /// A transaction acks what its consumer does not hold (any more).
+    /// A transaction acks what its consumer does not hold (any more); or what is there, or what the
+    /// configuration says, does not allow a change.
     Conflict = 29, "conflict", false;
     /// It fell too far behind.
     Slow = 30, "slow", true;

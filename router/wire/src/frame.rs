@@ -85,6 +85,8 @@ frame_types! {
     Receipt = 0x1b, "RECEIPT";
     /// Consumer to node: done with all up to an offset.
     AckUpTo = 0x1c, "ACK_UP_TO";
+    /// Client to node: a part of a component.
+    Chunk = 0x1d, "CHUNK";
 }
 
 impl std::fmt::Display for FrameType {

@@ -41,5 +41,7 @@ pub const PAYLOAD_BYTES_DEFAULT: usize = 1 << 20;
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 /// Messages in one batch at most.
 pub const BATCH_MESSAGES_MAX: usize = 256;
+/// Bytes of a component in one CHUNK at most.
+pub const CHUNK_BYTES_MAX: usize = 256 << 10;
 /// Bytes in one batch at most, unless it holds a single larger message.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;

@@ -127,7 +127,7 @@ impl Plugins {
             paused: None,
             versions: Vec::new(),
         });
-        let mut state = self.state();
+        let mut state = self.open_state()?;
         // It may have been paused meanwhile.
         let slot = state.slots.get(deploy.name.as_str());
         record.paused = slot.and_then(|slot| slot.paused);
@@ -266,7 +266,7 @@ impl Plugins {
             },
         };
         let (code, prepared) = self.prepare_all(&config)?;
-        let mut state = self.state();
+        let mut state = self.open_state()?;
         record.paused = state.slots.get(name).and_then(|slot| slot.paused);
         record.roll(number);
         self.begin_version(&mut state, slot.origin, config, code, record, prepared)?;
@@ -279,7 +279,7 @@ impl Plugins {
 
     /// Takes a slot out of use. Waits for nothing that compiles.
     pub(super) fn pause(&self, name: &str, pause: Pause) -> Result<(), ChangeError> {
-        let mut state = self.state();
+        let mut state = self.open_state()?;
         let slot = found(&state, name)?;
         let paused = self.with_pause(&mut state, &slot, Some(pause))?;
         state.slots.insert(paused.name.clone(), paused);
@@ -297,7 +297,7 @@ impl Plugins {
             Ok(_) => self.prepare_all(&slot.config)?.1,
             Err(_) => Vec::new(),
         };
-        let mut state = self.state();
+        let mut state = self.open_state()?;
         let resumed = self.with_pause(&mut state, &slot, None)?;
         state.slots.insert(resumed.name.clone(), resumed.clone());
         let prepared = prepared
@@ -333,7 +333,7 @@ impl Plugins {
 
     /// Removes a slot that no route uses.
     pub(super) fn remove(&self, name: &str) -> Result<(), ChangeError> {
-        let mut state = self.state();
+        let mut state = self.open_state()?;
         let slot = found(&state, name)?;
         if slot.origin != Origin::Network {
             return Err(named_by_config(&slot, "name"));

@@ -39,6 +39,9 @@ pub(crate) enum ChangeError {
     /// The disk.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The node is about to end.
+    #[error("the node stops")]
+    Closed,
     /// As many as there may be.
     #[error("{0}")]
     Busy(String),
@@ -63,6 +66,7 @@ impl ChangeError {
             ChangeError::Conflict(_) => Code::Conflict,
             ChangeError::Exists(_) => Code::Exists,
             ChangeError::Busy(_) => Code::Busy,
+            ChangeError::Closed => Code::Draining,
             ChangeError::Load(LoadError { kind, .. }) => match kind {
                 Kind::Read(_) | Kind::CompilerProcess { .. } => Code::Internal,
                 Kind::TooLarge { .. } => Code::TooLarge,

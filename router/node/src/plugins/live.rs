@@ -37,6 +37,8 @@ use crate::workers::Workers;
 
 /// Components that came and that no slot names yet.
 const PENDING_MAX: usize = 8;
+/// Components that may arrive at a time.
+const UPLOADS_MAX: usize = 4;
 
 /// See the module.
 pub(crate) struct Plugins {
@@ -53,6 +55,8 @@ pub(crate) struct Plugins {
     pub(super) state: Mutex<State>,
     /// Held while a change is prepared and made.
     pub turn: Arc<tokio::sync::Mutex<()>>,
+    /// Components that may arrive at a time.
+    pub uploads: tokio::sync::Semaphore,
 }
 
 /// What the routing is made from.
@@ -61,6 +65,8 @@ pub(super) struct State {
     pub configured: Vec<PlannedRoute>,
     pub routes: Vec<RouteRecord>,
     queues: Vec<QueueRoutes>,
+    /// The node stops: nothing is kept any more.
+    pub is_closed: bool,
     /// Something could not be read at the start, and may name components: none is removed.
     pub is_damaged: bool,
     pub pending: VecDeque<String>,
@@ -125,11 +131,13 @@ impl Plugins {
                 configured: config.routes.iter().map(PlannedRoute::of_config).collect(),
                 routes: Vec::new(),
                 queues,
+                is_closed: false,
                 is_damaged: !found.damaged.is_empty(),
                 pending: VecDeque::new(),
                 next_generation: 1,
             }),
             turn: Arc::new(tokio::sync::Mutex::new(())),
+            uploads: tokio::sync::Semaphore::new(UPLOADS_MAX),
         };
         plugins.begin(config, found)?;
         Ok((plugins, routing))
@@ -487,6 +495,20 @@ impl Plugins {
         if state.queues != queues {
             state.queues = queues;
             self.replace(&mut state, Vec::new());
+        }
+    }
+
+    /// Ends all changes: the data directory may be another process's from now on.
+    pub fn close(&self) {
+        self.state().is_closed = true;
+    }
+
+    /// The state, for a change that is kept.
+    pub(super) fn open_state(&self) -> Result<MutexGuard<'_, State>, ChangeError> {
+        let state = self.state();
+        match state.is_closed {
+            false => Ok(state),
+            true => Err(ChangeError::Closed),
         }
     }
 

@@ -106,6 +106,12 @@ impl PluginLog {
         known.entry(slot.to_owned()).or_default().clone()
     }
 
+    /// The lines of a slot, if it is known.
+    pub fn get(&self, slot: &str) -> Option<Arc<Lines>> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(slot).cloned()
+    }
+
     /// Forgets a slot. Whoever follows its lines learns that no more come.
     pub fn remove(&self, slot: &str) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);

@@ -19,6 +19,7 @@ mod error;
 mod live;
 mod logs;
 mod record;
+pub(crate) mod requests;
 mod routes;
 mod slot;
 mod stats;

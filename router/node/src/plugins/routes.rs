@@ -104,7 +104,7 @@ impl Plugins {
                 prepared.push((slot, made));
             }
         }
-        let mut state = self.state();
+        let mut state = self.open_state()?;
         let mut routes = state.routes.clone();
         let at = routes.iter().position(|r| Some(r.name.as_str()) == before);
         match at {
@@ -167,7 +167,7 @@ impl Plugins {
 
     /// Removes a route.
     pub(super) fn remove_route(&self, name: &str) -> Result<(), ChangeError> {
-        let mut state = self.state();
+        let mut state = self.open_state()?;
         if state.configured.iter().any(|route| &*route.name == name) {
             let text =
                 format!("route '{name}' is named by the configuration, which is the truth for it");

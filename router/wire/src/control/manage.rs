@@ -3,15 +3,19 @@
 
 use bytes::Bytes;
 
-use super::{GroupKind, QueueSettings, Start};
+use super::{
+    GroupKind, PluginDeploy, PluginDeployed, PluginDetail, PluginListed, PluginLogged, PluginLogs,
+    PluginName, PluginPause, PluginRollback, PluginUpload, QueueSettings, RouteAdd, RouteList,
+    RouteListed, RouteName, Start,
+};
 
-/// MANAGE, first and only frame of a management stream.
+/// MANAGE, first frame of a management stream, and the only one but for an upload.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Manage {
     /// What.
     #[prost(
         oneof = "ManageRequest",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29"
     )]
     pub request: Option<ManageRequest>,
 }
@@ -73,6 +77,39 @@ pub enum ManageRequest {
     /// See [`Backup`].
     #[prost(message, tag = "18")]
     Backup(Backup),
+    /// See [`PluginUpload`].
+    #[prost(message, tag = "19")]
+    PluginUpload(PluginUpload),
+    /// See [`PluginDeploy`].
+    #[prost(message, tag = "20")]
+    PluginDeploy(PluginDeploy),
+    /// See [`PluginName`].
+    #[prost(message, tag = "21")]
+    PluginInfo(PluginName),
+    /// See [`PluginPause`].
+    #[prost(message, tag = "22")]
+    PluginPause(PluginPause),
+    /// See [`PluginName`].
+    #[prost(message, tag = "23")]
+    PluginResume(PluginName),
+    /// See [`PluginRollback`].
+    #[prost(message, tag = "24")]
+    PluginRollback(PluginRollback),
+    /// See [`PluginName`].
+    #[prost(message, tag = "25")]
+    PluginRemove(PluginName),
+    /// See [`PluginLogs`].
+    #[prost(message, tag = "26")]
+    PluginLogs(PluginLogs),
+    /// See [`RouteList`].
+    #[prost(message, tag = "27")]
+    RouteList(RouteList),
+    /// See [`RouteAdd`].
+    #[prost(message, tag = "28")]
+    RouteAdd(RouteAdd),
+    /// See [`RouteName`].
+    #[prost(message, tag = "29")]
+    RouteRemove(RouteName),
 }
 
 /// See `QueueList` in the protocol.
@@ -132,7 +169,10 @@ pub struct Explain {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Managed {
     /// What.
-    #[prost(oneof = "ManagedResponse", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(
+        oneof = "ManagedResponse",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    )]
     pub response: Option<ManagedResponse>,
 }
 
@@ -167,6 +207,18 @@ pub enum ManagedResponse {
     /// See [`BackedUp`].
     #[prost(message, tag = "8")]
     Backup(BackedUp),
+    /// See [`PluginDetail`].
+    #[prost(message, tag = "9")]
+    PluginInfo(PluginDetail),
+    /// See [`PluginDeployed`].
+    #[prost(message, tag = "10")]
+    PluginDeploy(PluginDeployed),
+    /// See [`PluginLogged`].
+    #[prost(message, tag = "11")]
+    PluginLogs(PluginLogged),
+    /// See [`RouteListed`].
+    #[prost(message, tag = "12")]
+    RouteList(RouteListed),
 }
 
 /// See `Done` in the protocol.
@@ -320,52 +372,6 @@ pub struct Peeked {
     /// Next offset.
     #[prost(uint64, tag = "2")]
     pub next_offset: u64,
-}
-
-/// See `PluginState` in the protocol.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct PluginState {
-    /// Name.
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// Role.
-    #[prost(string, tag = "2")]
-    pub role: String,
-    /// Sha256, hex.
-    #[prost(string, tag = "3")]
-    pub digest: String,
-    /// File, or builtin:NAME.
-    #[prost(string, tag = "4")]
-    pub source: String,
-    /// Bytes.
-    #[prost(uint64, tag = "5")]
-    pub bytes: u64,
-    /// Calls.
-    #[prost(uint64, tag = "6")]
-    pub calls: u64,
-    /// Messages.
-    #[prost(uint64, tag = "7")]
-    pub messages: u64,
-    /// Failures.
-    #[prost(uint64, tag = "8")]
-    pub failures: u64,
-    /// Thread time inside the guest.
-    #[prost(uint64, tag = "9")]
-    pub busy_ns: u64,
-    /// Instances.
-    #[prost(uint32, tag = "10")]
-    pub instances: u32,
-    /// Ready, or out-of-service and why.
-    #[prost(string, tag = "11")]
-    pub status: String,
-}
-
-/// See `PluginListed` in the protocol.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct PluginListed {
-    /// Plugins.
-    #[prost(message, repeated, tag = "1")]
-    pub plugins: Vec<PluginState>,
 }
 
 /// See `NodeState` in the protocol.
