@@ -65,6 +65,7 @@ enum Command {
     Queue(commands::queue::QueueArgs),
     Dead(commands::dead::DeadArgs),
     Plugin(commands::plugin::PluginArgs),
+    Route(commands::route::RouteArgs),
     Node(commands::node::NodeArgs),
     Backup(commands::backup::BackupArgs),
     #[cfg(feature = "node")]
@@ -112,6 +113,7 @@ impl Args {
             Command::Queue(args) => commands::queue::run(args, output),
             Command::Dead(args) => commands::dead::run(args, output),
             Command::Plugin(args) => commands::plugin::run(args, output),
+            Command::Route(args) => commands::route::run(args, output),
             Command::Node(args) => commands::node::run(args, output),
             Command::Backup(args) => commands::backup::run(args, output),
             #[cfg(feature = "node")]

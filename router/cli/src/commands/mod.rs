@@ -20,6 +20,7 @@ mod queue_settings;
 mod queue_show;
 #[cfg(feature = "node")]
 pub mod restore;
+pub mod route;
 #[cfg(feature = "node")]
 pub mod run;
 pub mod subscribe;

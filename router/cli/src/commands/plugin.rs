@@ -4,11 +4,15 @@
 mod bench;
 #[cfg(feature = "node")]
 mod build;
+mod change;
+mod deploy;
 #[cfg(feature = "node")]
 pub mod guest;
+mod logs;
 mod ls;
 #[cfg(feature = "node")]
 mod new;
+mod show;
 #[cfg(feature = "node")]
 mod test;
 #[cfg(feature = "node")]
@@ -18,14 +22,16 @@ use clap::Subcommand;
 
 use crate::output::Output;
 
-/// Write plugins, try them, and look at the node's
+/// Write plugins, try them, deploy them, and look at the node's
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  waypost plugin new loud --lang rust       a project
-  waypost plugin build                      its component
-  waypost plugin test                       its tests, without a node
-  waypost plugin ls                         what a node runs")]
+  waypost plugin new loud --lang rust                 a project
+  waypost plugin build                                its component
+  waypost plugin test                                 its tests, without a node
+  waypost plugin deploy loud build/loud.wasm --set min=3
+  waypost plugin show loud
+  waypost plugin rollback loud")]
 pub struct PluginArgs {
     #[command(subcommand)]
     command: PluginCommand,
@@ -43,7 +49,14 @@ enum PluginCommand {
     Bench(bench::BenchArgs),
     #[cfg(feature = "node")]
     Verify(verify::VerifyArgs),
+    Deploy(deploy::DeployArgs),
     Ls(ls::LsArgs),
+    Show(show::ShowArgs),
+    Logs(logs::LogsArgs),
+    Pause(change::PauseArgs),
+    Resume(change::ResumeArgs),
+    Rollback(change::RollbackArgs),
+    Rm(change::RmArgs),
 }
 
 /// Runs the command.
@@ -59,6 +72,13 @@ pub fn run(args: PluginArgs, output: Output) -> anyhow::Result<()> {
         PluginCommand::Bench(args) => bench::run(&args, output),
         #[cfg(feature = "node")]
         PluginCommand::Verify(args) => verify::run(&args, output),
+        PluginCommand::Deploy(args) => deploy::run(args, output),
         PluginCommand::Ls(args) => ls::run(&args, output),
+        PluginCommand::Show(args) => show::run(&args, output),
+        PluginCommand::Logs(args) => logs::run(&args, output),
+        PluginCommand::Pause(args) => change::pause(&args, output),
+        PluginCommand::Resume(args) => change::resume(&args, output),
+        PluginCommand::Rollback(args) => change::rollback(&args, output),
+        PluginCommand::Rm(args) => change::remove(&args, output),
     }
 }

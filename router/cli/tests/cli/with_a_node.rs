@@ -381,3 +381,136 @@ fn the_demo_counts_what_the_file_says() {
         assert!(plugins.contains(&plugin), "{plugins:?}");
     }
 }
+
+#[test]
+fn a_plugin_and_a_route_over_the_network() {
+    let home = Home::new();
+    let node = dev(&home);
+    let fixture = |name: &str| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/plugins/");
+        format!("{root}{name}.wasm")
+    };
+    let (noop, puppet) = (fixture("noop"), fixture("puppet"));
+    home.ok(&["queue", "add", "q"]);
+    let role = ["--role", "transform"];
+    let deploy = ["plugin", "deploy", "p", &noop, role[0], role[1]];
+    let with = |more: &[&'static str]| -> Vec<String> {
+        let all = deploy.iter().chain(more).chain(&["--json"]);
+        all.map(|text| (*text).to_owned()).collect()
+    };
+    let run = |args: &[String]| home.json(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let first = run(&with(&[
+        "--set",
+        "answer=edit",
+        "--limit",
+        "memory_bytes=8MiB",
+    ]));
+    assert_eq!(first["version"], 1);
+    assert_eq!(first["before"], 0);
+    let same = run(&with(&[]));
+    assert_eq!(same["unchanged"], true, "{same}");
+    let second = run(&with(&["--set", "answer=pass"]));
+    assert_eq!(second["version"], 2);
+    assert_eq!(second["before"], 1);
+    home.ok(&[
+        "route",
+        "add",
+        "r",
+        "--from",
+        "in/#",
+        "--through",
+        "p",
+        "--to",
+        "queue:q,drop",
+    ]);
+    let routes = home.json(&["route", "ls", "--json"]);
+    assert_eq!(
+        routes[0]["to"],
+        serde_json::json!(["queue:q", "drop"]),
+        "{routes}"
+    );
+    assert_eq!(routes[0]["source"], "network");
+    home.ok(&["pub", "in/x", "hello"]);
+    let shown = home.json(&["plugin", "show", "p", "--json"]);
+    assert_eq!(shown["version"], 2);
+    assert_eq!(shown["version_messages"], 1, "{shown}");
+    assert_eq!(
+        shown["limits"],
+        serde_json::json!({ "memory_bytes": "8MiB" })
+    );
+    assert_eq!(shown["settings"], serde_json::json!({ "answer": "pass" }));
+    assert_eq!(shown["versions"].as_array().map(Vec::len), Some(2));
+    let text = home.ok(&["plugin", "show", "p"]);
+    assert!(
+        text.contains("p ready") && text.contains("answer = pass"),
+        "{text}"
+    );
+    assert_eq!(
+        home.json(&["plugin", "rollback", "p", "--json"])["version"],
+        1
+    );
+    home.ok(&["plugin", "pause", "p", "--hold"]);
+    assert!(home.ok(&["plugin", "ls"]).contains("paused, holding"));
+    home.ok(&["plugin", "resume", "p"]);
+    // What is refused says why, and is exit code 1; a wrong word in the command is 2.
+    let failed = |args: &[&str], code: i32, words: &str| {
+        let output = home.run(args);
+        let said = super::text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+    };
+    failed(&["plugin", "rm", "p"], 1, "plugin 'p' is used by r");
+    failed(
+        &["plugin", "deploy", "p", &noop, "--limit", "deadline=5"],
+        1,
+        "expected a duration",
+    );
+    failed(
+        &["plugin", "deploy", "p", "no-such.wasm"],
+        1,
+        "no-such.wasm",
+    );
+    failed(
+        &["plugin", "deploy", "p", &noop, "--set", "answer"],
+        2,
+        "NAME=VALUE",
+    );
+    failed(
+        &["plugin", "rollback", "p", "--to", "9"],
+        1,
+        "has no version 9",
+    );
+    failed(
+        &["route", "add", "s", "--from", "a", "--to", "queue:none"],
+        1,
+        "no queue 'none'",
+    );
+    // Log lines, with and without following them.
+    home.ok(&["plugin", "deploy", "loud", &puppet, "--role", "filter"]);
+    home.ok(&[
+        "route",
+        "add",
+        "l",
+        "--from",
+        "loud",
+        "--through",
+        "loud",
+        "--to",
+        "queue:q",
+    ]);
+    home.ok(&["pub", "loud", "x", "--header", "do=log 3"]);
+    let lines = json_lines(&home.ok(&["plugin", "logs", "loud", "-n", "2", "--json"]));
+    assert_eq!(lines.len(), 2);
+    let mut follow = Running::start(home.command(&["plugin", "logs", "loud", "-f", "--json"]));
+    assert!(follow.line().contains("\"number\":1"));
+    assert_eq!(follow.interrupt(), Some(0));
+    home.ok(&["route", "rm", "r"]);
+    home.ok(&["route", "rm", "l"]);
+    home.ok(&["plugin", "rm", "p"]);
+    home.ok(&["plugin", "rm", "loud"]);
+    assert_eq!(
+        home.json(&["plugin", "ls", "--json"]),
+        serde_json::json!([])
+    );
+    drains(&home, node);
+}

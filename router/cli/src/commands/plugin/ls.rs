@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use waypost_client::wire::control::PluginState;
 
 use crate::commands;
@@ -32,26 +32,12 @@ pub fn run(args: &LsArgs, output: Output) -> anyhow::Result<()> {
 
 fn list(plugins: &[PluginState], output: Output) -> anyhow::Result<()> {
     if output.is_json() {
-        let plugin = |plugin: &PluginState| {
-            json!({
-                "name": plugin.name,
-                "role": plugin.role,
-                "source": plugin.source,
-                "digest": plugin.digest,
-                "bytes": plugin.bytes,
-                "calls": plugin.calls,
-                "messages": plugin.messages,
-                "failures": plugin.failures,
-                "busy_ns": plugin.busy_ns,
-                "instances": plugin.instances,
-                "status": plugin.status,
-            })
-        };
-        return output.json(&plugins.iter().map(plugin).collect::<Vec<_>>());
+        return output.json(&plugins.iter().map(to_json).collect::<Vec<_>>());
     }
     let mut table = Table::new(&[
         "plugin",
         "role",
+        "version#",
         "calls#",
         "messages#",
         "time/message#",
@@ -65,6 +51,10 @@ fn list(plugins: &[PluginState], output: Output) -> anyhow::Result<()> {
         table.row([
             plugin.name.clone(),
             plugin.role.clone(),
+            match plugin.version {
+                0 => String::new(),
+                version => version.to_string(),
+            },
             count(plugin.calls),
             count(plugin.messages),
             each.map_or(String::new(), |ns| {
@@ -72,9 +62,41 @@ fn list(plugins: &[PluginState], output: Output) -> anyhow::Result<()> {
             }),
             count(plugin.failures),
             units::size(plugin.bytes),
-            plugin.source.clone(),
+            source(plugin),
             plugin.status.clone(),
         ]);
     }
     output.lines(table.lines(0, output.style()))
+}
+
+/// A digest is told apart by its first digits.
+fn source(plugin: &PluginState) -> String {
+    match plugin.source.split_at_checked(19) {
+        Some((short, _)) if short.starts_with("sha256:") => short.to_owned(),
+        _ => plugin.source.clone(),
+    }
+}
+
+/// A plugin as a program reads it.
+pub fn to_json(plugin: &PluginState) -> Value {
+    json!({
+        "name": plugin.name,
+        "role": plugin.role,
+        "version": plugin.version,
+        "origin": plugin.origin,
+        "source": plugin.source,
+        "digest": plugin.digest,
+        "bytes": plugin.bytes,
+        "calls": plugin.calls,
+        "messages": plugin.messages,
+        "messages_per_second": plugin.messages_per_second,
+        "failures": plugin.failures,
+        "traps": plugin.traps,
+        "busy_ns": plugin.busy_ns,
+        "call_p50_ns": plugin.call_p50_ns,
+        "call_p99_ns": plugin.call_p99_ns,
+        "instances": plugin.instances,
+        "since_ms": plugin.since_ms,
+        "status": plugin.status,
+    })
 }

@@ -1,0 +1,127 @@
+//! `waypost plugin deploy`: a component to a running node, live.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde_json::json;
+use waypost_client::wire::control::{PluginDeploy, PluginDeployed, Setting};
+
+use crate::commands;
+use crate::connect::ConnectArgs;
+use crate::output::Output;
+use crate::units;
+
+/// Run a component on a node, in a new slot or as the next version of one
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  waypost plugin deploy loud loud.wasm --set limit=80
+  waypost plugin deploy counts counts.wasm --grant state --grant publish --publish 'counts/#' \\
+      --limit memory_bytes=8MiB --limit breaker.failures=3
+  waypost plugin deploy loud loud.wasm --fresh            no settings of the version before
+  waypost route add loud --from 'noise/#' --through loud --to queue:alerts
+
+The node checks and compiles the component, starts it, and only then gives it messages, between
+two batches. If any of that fails, the old version runs on and the exit code is 1. What is not
+named here is as in the active version, unless --fresh. The last five versions stay for
+`waypost plugin rollback`. --limit takes the names of [plugin.limits], and breaker.…, retry.…,
+state_bytes.")]
+pub struct DeployArgs {
+    /// The slot: what routes name in `through`
+    name: String,
+    /// The component
+    file: PathBuf,
+    /// filter, transform, route or each; needed only where the component exports several
+    #[arg(long)]
+    role: Option<String>,
+    /// A setting; may be given several times
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    settings: Vec<Setting>,
+    /// What it may import, instead of log, clock, random and metrics; may be given several times
+    #[arg(long = "grant", value_name = "GRANT")]
+    grants: Vec<String>,
+    /// Topics that it may publish to, with the grant publish; may be given several times
+    #[arg(long = "publish", value_name = "FILTER")]
+    publish: Vec<String>,
+    /// A limit; may be given several times
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = pair)]
+    limits: Vec<Setting>,
+    /// dead-letter, reject or pass: where a message goes that it failed on
+    #[arg(long)]
+    on_error: Option<String>,
+    /// What is not named is the default
+    #[arg(long)]
+    fresh: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+fn pair(text: &str) -> Result<Setting, String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok(Setting {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        }),
+        _ => Err("expected NAME=VALUE".into()),
+    }
+}
+
+/// Runs the command.
+pub fn run(args: DeployArgs, output: Output) -> anyhow::Result<()> {
+    let file = args.file.display().to_string();
+    let component = std::fs::read(&args.file).with_context(|| file.clone())?;
+    let digest = ring::digest::digest(&ring::digest::SHA256, &component);
+    let digest: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    let bytes = component.len() as u64;
+    let request = PluginDeploy {
+        plugin: args.name.clone(),
+        digest: digest.clone(),
+        role: args.role.unwrap_or_default(),
+        settings: args.settings,
+        set_grants: !args.grants.is_empty(),
+        grants: args.grants,
+        publish: args.publish,
+        limits: args.limits,
+        on_error: args.on_error.unwrap_or_default(),
+        fresh: args.fresh,
+    };
+    commands::block_on(async {
+        let client = args.connect.connect_once().await?;
+        commands::with(client, async |client| {
+            let plugins = client.plugins();
+            plugins.upload(digest.as_str(), component.into()).await?;
+            let deployed = plugins.deploy(request).await?;
+            show(&args.name, &digest, bytes, &deployed, output)
+        })
+        .await
+    })
+}
+
+fn show(
+    name: &str,
+    digest: &str,
+    bytes: u64,
+    deployed: &PluginDeployed,
+    output: Output,
+) -> anyhow::Result<()> {
+    if output.is_json() {
+        return output.json(&json!({
+            "plugin": name,
+            "digest": digest,
+            "bytes": bytes,
+            "version": deployed.version,
+            "before": deployed.before,
+            "unchanged": deployed.unchanged,
+        }));
+    }
+    let style = output.style();
+    let (name, size) = (style.bold(name), units::size(bytes));
+    let PluginDeployed {
+        version, before, ..
+    } = deployed;
+    output.line(match (deployed.unchanged, before) {
+        (true, _) => format!("{name} runs this already, as version {version}"),
+        (false, 0) => format!("{name} runs version {version} ({size})"),
+        (false, before) => format!("{name} runs version {version} ({size}), before it {before}"),
+    })
+}
