@@ -5,6 +5,7 @@
 //! | [`main_path`] | publish, confirm, deliver, ack, redeliver, dead-letter |
 //! | [`live`] | subscribers, wildcards, re-entry, slow readers |
 //! | [`plugins`] | stock guests on real events; guests that trap, loop, allocate, lie |
+//! | [`deploys`] | plugins and routes over the network: live change, rollback, rot, kills, leaks |
 //! | [`restart`] | what must be there after a clean stop |
 //! | [`kill`] | what must be there after SIGKILL |
 //! | [`greeting`], [`frames`], [`rights`], [`clients`] | bytes, identities and clients that misbehave |
@@ -27,6 +28,7 @@ mod backup;
 mod child;
 mod clients;
 mod data_dir;
+mod deploys;
 mod disk_full;
 mod drain;
 mod frames;
