@@ -59,7 +59,9 @@ impl Clock {
         self.newest_ms
     }
 
-    fn before_start(&self, time_ms: u64) -> i64 {
+    /// When what came before the node started happened, that carries this time of the wall clock:
+    /// in ms of the monotonic clock, not above the start.
+    pub(crate) fn before_start(&self, time_ms: u64) -> i64 {
         let started = self.started_ms.unwrap_or(0);
         match self.ahead_ms {
             Some(ahead) if time_ms >= CREDIBLE_MS => (time_ms as i64 - ahead).min(started),

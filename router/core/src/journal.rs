@@ -12,6 +12,8 @@
 //! 8 group moved    := group id, offset
 //! 32 timed         :=                                    some message waits or expires
 //! 9 produced       := producer id 16 bytes, epoch, run count, run*       its messages in the same set
+//! 10 identified    := time, id count, id*                               ids of its messages in the same set
+//! id       := 16 bytes of its hash, gap after the last offset, less 1
 //! run      := sequence gap after the last run's end, length - 1, offset of the first
 //! options  := kind (0 shared, 1 exclusive, 2 key), filter count, (filter length, filter)*
 //! snapshot := version u8 (= 2), first offset, next offset, next group id, group count, group*, section*
@@ -20,6 +22,7 @@
 //! 1 removed        := range count, range*
 //! 2 options        := group id, options                  of a group that has other than the default
 //! 32 time          := newest receive time, timed         ms since 1970; 1 if some message waits or expires
+//! 4 ids            := time, id count, id*                               message ids, the oldest first
 //! 3 producer       := producer id 16 bytes, epoch, floor, run count, run*    the longest silent first
 //! ```
 //!
@@ -38,6 +41,7 @@ use waypost_wire::varint::{self, Reader};
 
 use crate::dedup::{ProducerId, ProducerSnapshot, SequenceRun};
 use crate::group::Attempted;
+use crate::message_ids::{AcceptedIds, IdHash};
 
 /// The version that this build writes.
 const SNAPSHOT_VERSION: u8 = 2;
@@ -45,6 +49,7 @@ const SECTION_REMOVED: u64 = 1;
 const SECTION_OPTIONS: u64 = 2;
 const SECTION_TIME: u64 = 32;
 const SECTION_PRODUCER: u64 = 3;
+const SECTION_IDS: u64 = 4;
 
 /// Numbers a group within its queue; never used again.
 pub type GroupId = u32;
@@ -149,6 +154,8 @@ pub enum Entry {
         /// Their numbers and places; ascending.
         runs: Vec<SequenceRun>,
     },
+    /// Message ids that a queue accepted, with messages that were appended beside this.
+    Identified(AcceptedIds),
 }
 
 /// An entry or snapshot that does not parse.
@@ -219,6 +226,10 @@ impl Entry {
                 varint::put(&mut out, *epoch);
                 put_runs(&mut out, runs);
             }
+            Entry::Identified(ids) => {
+                out.push(10);
+                put_ids(&mut out, ids);
+            }
         }
         out
     }
@@ -256,6 +267,7 @@ impl Entry {
                 return Some(Entry::Removed { ranges });
             }
             32 => return Some(Entry::Timed),
+            10 => return Some(Entry::Identified(ids(reader)?)),
             9 => {
                 return Some(Entry::Produced {
                     producer: producer(reader)?,
@@ -316,6 +328,8 @@ pub struct Snapshot {
     pub groups: Vec<GroupSnapshot>,
     /// Producers, the one that was silent longest first.
     pub producers: Vec<ProducerSnapshot>,
+    /// Message ids, the oldest first.
+    pub ids: Vec<AcceptedIds>,
 }
 
 /// One group of a [`Snapshot`].
@@ -377,6 +391,9 @@ impl Snapshot {
                 varint::put(out, producer.floor);
                 put_runs(out, &producer.runs);
             });
+        }
+        for ids in &self.ids {
+            put_section(&mut out, SECTION_IDS, |out| put_ids(out, ids));
         }
         out
     }
@@ -449,6 +466,7 @@ impl Snapshot {
                 floor: reader.varint()?,
                 runs: runs(reader)?,
             }),
+            SECTION_IDS => self.ids.push(ids(reader)?),
             _ => return None,
         }
         Some(())
@@ -545,6 +563,30 @@ fn runs(reader: &mut Reader<'_>) -> Option<Vec<SequenceRun>> {
     Some(runs)
 }
 
+fn put_ids(out: &mut Vec<u8>, ids: &AcceptedIds) {
+    varint::put(out, ids.time_ms);
+    varint::put(out, ids.ids.len() as u64);
+    let mut expected = 0;
+    for (id, offset) in &ids.ids {
+        out.extend_from_slice(&id.0);
+        varint::put(out, offset - expected);
+        expected = offset + 1;
+    }
+}
+
+fn ids(reader: &mut Reader<'_>) -> Option<AcceptedIds> {
+    let (time_ms, count) = (reader.varint()?, reader.varint()?);
+    let mut expected = 0u64;
+    let mut ids = Vec::with_capacity((count as usize).min(reader.remaining() / 16));
+    for _ in 0..count {
+        let id = IdHash(reader.bytes(16)?.try_into().ok()?);
+        let offset = expected.checked_add(reader.varint()?)?;
+        ids.push((id, offset));
+        expected = offset.checked_add(1)?;
+    }
+    Some(AcceptedIds { time_ms, ids })
+}
+
 fn put_attempts(out: &mut Vec<u8>, attempts: &[Attempted]) {
     let mut sorted = Cow::Borrowed(attempts);
     if !attempts.is_sorted_by_key(|a| a.range.first) {
@@ -602,6 +644,10 @@ mod tests {
             last,
             offset,
         };
+        let ids = AcceptedIds {
+            time_ms: 1 << 40,
+            ids: vec![(IdHash([7; 16]), 0), (IdHash([8; 16]), 9)],
+        };
         let produced = vec![run(1, 1, 90), run(2, 9, 3), run(1 << 50, 1 << 51, 4)];
         for entry in [
             Entry::GroupAdded {
@@ -636,6 +682,7 @@ mod tests {
                 epoch: 3,
                 runs: produced.clone(),
             },
+            Entry::Identified(ids.clone()),
         ] {
             let bytes = entry.encode();
             assert_eq!(Entry::decode(&bytes), Ok(entry));
@@ -665,6 +712,7 @@ mod tests {
                 floor: 0,
                 runs: produced,
             }],
+            ids: vec![ids],
         };
         assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot));
     }

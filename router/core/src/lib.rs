@@ -8,6 +8,7 @@
 //! - [`pipeline`]: which plugin sees which messages, and what their verdicts and failures mean
 //! - [`session`]: a publisher's sequences, window and confirms
 //! - [`dedup`]: which messages were stored before, and which streams of a producer count
+//! - [`message_ids`]: which message ids a queue has accepted lately
 //! - [`settings`]: what a queue is told
 //! - [`queue`], [`group`]: offsets, leases, acks, redelivery; [`journal`] is how they are written
 //! - [`limits`]: every bound in one place, with its arithmetic
@@ -24,6 +25,7 @@ mod leases;
 pub mod levels;
 pub mod limits;
 mod lots;
+pub mod message_ids;
 mod pages;
 pub mod pipeline;
 pub mod queue;

@@ -17,6 +17,7 @@ use waypost_wire::ranges::RangeSet;
 use crate::dedup::Dedup;
 use crate::group::{Attempted, ConsumerId, Group};
 use crate::journal::{Entry, GroupId, GroupKind, GroupOptions, GroupSnapshot, Snapshot};
+use crate::message_ids::MessageIds;
 
 pub use keeping::{Over, Truncated};
 
@@ -65,6 +66,22 @@ pub enum Refusal {
         /// How many it may be behind.
         limit: u64,
     },
+    /// As many message ids are remembered as may be.
+    #[error(
+        "queue '{queue}' remembers {known} message ids, {more} more would pass its limit of {limit}; the oldest leaves in {leaves_in_ms} ms"
+    )]
+    Ids {
+        /// Its name.
+        queue: String,
+        /// Ids that it remembers.
+        known: u64,
+        /// Ids that would come to them.
+        more: u64,
+        /// Its limit.
+        limit: u64,
+        /// When there is room for one, in ms.
+        leaves_in_ms: u64,
+    },
     /// One message is larger than all that the queue may hold.
     #[error("queue '{queue}' holds {limit} bytes at most, a message has {bytes}")]
     TooLarge {
@@ -82,9 +99,10 @@ impl Refusal {
     pub fn code(&self) -> Code {
         match self {
             Refusal::TooLarge { .. } => Code::TooLarge,
-            Refusal::FullBytes { .. } | Refusal::FullMessages { .. } | Refusal::Behind { .. } => {
-                Code::QueueFull
-            }
+            Refusal::FullBytes { .. }
+            | Refusal::FullMessages { .. }
+            | Refusal::Behind { .. }
+            | Refusal::Ids { .. } => Code::QueueFull,
         }
     }
 }
@@ -116,6 +134,7 @@ pub struct Queue {
     groups: BTreeMap<String, NamedGroup>,
     next_group: GroupId,
     dedup: Dedup,
+    ids: MessageIds,
 }
 
 impl Queue {
@@ -133,6 +152,7 @@ impl Queue {
             groups: BTreeMap::new(),
             next_group: 1,
             dedup: Dedup::default(),
+            ids: MessageIds::default(),
         }
     }
 
@@ -148,6 +168,9 @@ impl Queue {
 
     /// Takes other settings; they hold from the next message on.
     pub fn set_settings(&mut self, settings: Settings) {
+        if settings.dedup_window_ms.is_none() {
+            self.ids.clear();
+        }
         self.settings = settings;
     }
 
@@ -223,6 +246,16 @@ impl Queue {
     /// The same, to be told what was appended.
     pub fn dedup_mut(&mut self) -> &mut Dedup {
         &mut self.dedup
+    }
+
+    /// The message ids that it remembers.
+    pub fn ids(&self) -> &MessageIds {
+        &self.ids
+    }
+
+    /// The same, to be told what was accepted.
+    pub fn ids_mut(&mut self) -> &mut MessageIds {
+        &mut self.ids
     }
 
     /// Gives offsets to `count` messages; the first of them. Call [`Queue::admit`] before.
@@ -363,6 +396,7 @@ impl Queue {
                 epoch,
                 runs,
             } => self.dedup.stored(*producer, *epoch, runs),
+            Entry::Identified(ids) => self.ids.recovered(ids.clone()),
             Entry::Acked { .. } | Entry::Attempts { .. } | Entry::Removed { .. } => {}
         }
     }
@@ -419,6 +453,7 @@ impl Queue {
             newest_ms: 0,
             groups: self.groups.iter().map(group).collect(),
             producers: self.dedup.snapshot(),
+            ids: self.ids.snapshot(),
         }
     }
 
@@ -457,6 +492,7 @@ impl Recovering {
         self.queue.gone = snapshot.gone;
         self.queue.is_timed = snapshot.is_timed;
         self.queue.dedup = Dedup::recover(snapshot.producers);
+        self.queue.ids = MessageIds::recover(snapshot.ids);
         self.groups = snapshot.groups.into_iter().map(|g| (g.id, g)).collect();
     }
 
@@ -543,6 +579,7 @@ impl Recovering {
                 epoch,
                 runs,
             } => self.queue.dedup.stored(producer, epoch, &runs),
+            Entry::Identified(ids) => self.queue.ids.recovered(ids),
             Entry::Truncated { below } => {
                 self.queue.first = self.queue.first.max(below);
                 self.queue.next = self.queue.next.max(below);
@@ -574,6 +611,9 @@ impl Recovering {
                 options: group.options,
             };
             self.queue.groups.insert(group.name, named);
+        }
+        if self.queue.settings.dedup_window_ms.is_none() {
+            self.queue.ids.clear();
         }
         self.queue.gone.remove_below(self.queue.first);
         self.queue.next = next;

@@ -114,6 +114,8 @@ pub struct Settings {
     pub backoff_max_ms: u64,
     /// How long message ids are remembered, in ms.
     pub dedup_window_ms: Option<u64>,
+    /// So many of them at most; messages with more are refused.
+    pub dedup_ids_max: u32,
     /// When messages may be delivered.
     pub deliver: DeliverWhen,
     /// With [`Durability::Interval`]: synced at least so often, in ms.
@@ -148,6 +150,7 @@ impl Default for Settings {
             backoff_ms: 0,
             backoff_max_ms: 60_000,
             dedup_window_ms: None,
+            dedup_ids_max: crate::message_ids::DEDUP_IDS_DEFAULT,
             deliver: DeliverWhen::default(),
             interval_ms: 100,
             dead_letter: crate::DEAD_LETTER.to_owned(),

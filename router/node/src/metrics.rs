@@ -232,6 +232,10 @@ pub struct QueueStat {
     pub dropped: u64,
     /// Messages that went from it to the dead letters, since the node started.
     pub dead_lettered: u64,
+    /// Messages that it had already, since the node started.
+    pub duplicates: u64,
+    /// Message ids that it remembers.
+    pub dedup_ids: u64,
     /// Its groups.
     pub groups: Vec<GroupStat>,
 }
@@ -449,7 +453,7 @@ fn render_wal(text: &mut Text, wal: &WalMetrics) {
 
 fn render_queues(text: &mut Text, queues: &[QueueStat]) {
     type Read = fn(&QueueStat) -> u64;
-    let of_queues: [(&str, &str, Read); 3] = [
+    let of_queues: [(&str, &str, Read); 4] = [
         ("waypost_queue_messages", "Messages in the queue.", |q| {
             q.messages
         }),
@@ -461,6 +465,11 @@ fn render_queues(text: &mut Text, queues: &[QueueStat]) {
             "Bytes above which publishers are refused.",
             |q| q.bytes_max,
         ),
+        (
+            "waypost_queue_dedup_ids",
+            "Message ids that the queue remembers.",
+            |q| q.dedup_ids,
+        ),
     ];
     for (name, help, read) in of_queues {
         text.metric(name, "gauge", help);
@@ -468,7 +477,7 @@ fn render_queues(text: &mut Text, queues: &[QueueStat]) {
             text.sample(name, &[("queue", &queue.name)], read(queue));
         }
     }
-    let totals: [(&str, &str, Read); 2] = [
+    let totals: [(&str, &str, Read); 3] = [
         (
             "waypost_queue_dropped_messages_total",
             "Messages that made room at the queue's limit.",
@@ -478,6 +487,11 @@ fn render_queues(text: &mut Text, queues: &[QueueStat]) {
             "waypost_queue_dead_lettered_messages_total",
             "Messages that went from the queue to the dead letters.",
             |q| q.dead_lettered,
+        ),
+        (
+            "waypost_queue_duplicate_messages_total",
+            "Messages that the queue had already.",
+            |q| q.duplicates,
         ),
     ];
     for (name, help, read) in totals {

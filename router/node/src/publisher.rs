@@ -106,6 +106,8 @@ struct Publisher<'a> {
     producer: Option<Identity>,
     /// What nothing takes is refused.
     is_mandatory: bool,
+    /// What it publishes is replayed on purpose.
+    is_replay: bool,
     session: PublisherSession,
     plans: Plans,
     events: Arc<Events>,
@@ -189,6 +191,7 @@ impl<'a> Publisher<'a> {
             conn,
             producer,
             is_mandatory,
+            is_replay: false,
             session: PublisherSession::new(window_messages, window_bytes),
             plans: Plans::default(),
             events: Arc::new(Events(Mailbox::default())),
@@ -546,6 +549,7 @@ impl<'a> Publisher<'a> {
             is_whole: pending.transaction.is_some(),
             transaction: pending.transaction.take(),
             stamp: pending.stamp.take(),
+            is_replay: self.is_replay,
         };
         self.pending.insert(id, pending);
         let reply = self.events.clone();

@@ -153,6 +153,8 @@ fn queue(view: QueueView) -> QueueStat {
         next_offset: view.next_offset,
         dropped: view.dropped,
         dead_lettered: view.dead_lettered,
+        duplicates: view.duplicates,
+        dedup_ids: view.dedup_ids,
         groups: groups.collect(),
     }
 }

@@ -224,6 +224,8 @@ pub struct Shard<V: Vfs> {
     is_settled: bool,
     /// The wall clock at the last commit.
     wall_ms: u64,
+    /// The monotonic clock, as of the last time that was told.
+    mono_ms: u64,
     clock: Clock,
     cache: tail::Budget,
     sessions: Sessions,
@@ -275,6 +277,7 @@ impl<V: Vfs> Shard<V> {
 
     /// Time has passed: deadlines, delays, expiry.
     pub fn on_time(&mut self, now: Now) {
+        self.mono_ms = now.mono_ms;
         self.clock.observe(now.mono_ms, now.wall_ms);
         while let Some(&(at, id)) = self.timers.first()
             && at <= now.mono_ms
@@ -296,6 +299,7 @@ impl<V: Vfs> Shard<V> {
     /// [`CommitError::NoSpace`]: then everything waits, and a later call may succeed.
     pub fn commit(&mut self, now: Now) -> Result<(), CommitError> {
         self.wall_ms = now.wall_ms;
+        self.mono_ms = now.mono_ms;
         self.clock.observe(now.mono_ms, now.wall_ms);
         self.catch_up();
         self.trim_moved();
@@ -371,6 +375,7 @@ impl<V: Vfs> Shard<V> {
 
     /// Writes a queue's snapshot, if there is room; says whether its journal is complete.
     fn write_snapshot(&mut self, id: SlotId) -> bool {
+        self.forget_ids_of(id, self.mono_ms);
         let Some(slot) = self.slots.get(&id) else {
             return self.behind.remove(&id);
         };

@@ -133,6 +133,10 @@ pub struct QueueView {
     pub dropped: u64,
     /// From here to the dead letters, since the node started.
     pub dead_lettered: u64,
+    /// Messages that it had already, since the node started.
+    pub duplicates: u64,
+    /// Message ids that it remembers.
+    pub dedup_ids: u64,
 }
 
 /// A group as others see it.
@@ -429,5 +433,7 @@ fn view(slot: &Slot) -> QueueView {
         acked: slot.acked,
         dropped: slot.dropped,
         dead_lettered: slot.dead_lettered,
+        duplicates: slot.duplicates,
+        dedup_ids: queue.ids().len() as u64,
     }
 }

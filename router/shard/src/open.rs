@@ -52,6 +52,7 @@ impl<V: Vfs> Shard<V> {
             sync_due: None,
             is_settled: true,
             wall_ms: 0,
+            mono_ms: 0,
             clock: Clock::new(newest_ms(&recovered)),
             sessions: Sessions::default(),
             counters: Counters::default(),

@@ -12,6 +12,7 @@ use waypost_log::{AppendError, Messages, Vfs};
 use waypost_wire::data::{ConsumerAcks, Level, Range};
 use waypost_wire::{Code, Slab};
 
+use crate::intake::Taken;
 use crate::lastvalue::Replaced;
 use crate::slot::Slot;
 use crate::timed;
@@ -84,6 +85,8 @@ pub struct Batch {
     pub transaction: Option<Vec<ConsumerAcks>>,
     /// Who sent it, where that counts.
     pub stamp: Option<Stamp>,
+    /// It is replayed on purpose: message ids are neither looked up nor remembered.
+    pub is_replay: bool,
 }
 
 /// Who sent a batch, so that what was stored before is not stored again.
@@ -196,18 +199,23 @@ impl<V: Vfs> Shard<V> {
     /// and says what was refused, after the next commit where a part must be synced. After an error
     /// nothing was taken, and nothing follows.
     pub fn publish(&mut self, now: Now, batch: &Batch) -> Result<(), PublishError> {
-        self.check_acks(batch)?;
+        self.clock.observe(now.mono_ms, now.wall_ms);
+        self.forget_old_ids(now, &batch.parts);
+        self.check_acks(now, batch)?;
         self.make_place(now, &batch.parts)?;
-        let taken = self.sort_out(batch)?;
+        let taken = self.sort_out(now, batch)?;
         let stamp = batch.stamp.as_ref();
         let mut entries = match stamp {
-            Some(stamp) => self.produced(&taken.parts, &taken.ids, stamp),
+            Some(stamp) => self.produced(&taken, stamp),
             None => Vec::new(),
         };
+        if !batch.is_replay {
+            entries.extend(self.identified(now, &taken.parts, &taken.ids));
+        }
         // A repeat has acked what it acks; its consumers are others now.
         let mut acks: &[ConsumerAcks] = &[];
         let transaction = batch.transaction.as_deref();
-        if let Some(transaction) = transaction.filter(|_| !taken.is_repeat()) {
+        if let Some(transaction) = transaction.filter(|_| !taken.is_repeat) {
             self.check_synced(&batch.parts)?;
             self.acked(transaction, &mut entries)?;
             acks = transaction;
@@ -226,18 +234,24 @@ impl<V: Vfs> Shard<V> {
             slot.is_some_and(|s| s.queue.settings().durability == Durability::Sync)
         };
         // What is a repeat may lie in the group that is not synced yet.
-        let reached = || taken.ids.iter().chain(&taken.repeated);
+        let reached = || taken.ids.iter().chain(taken.repeated.keys());
         let level = if reached().all(is_synced) {
             Level::Stored
         } else {
             Level::Received
         };
+        let is_waited_for = reached().any(is_synced) || !acks.is_empty();
+        for (id, count) in &taken.repeated {
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.duplicates += count;
+            }
+        }
         let accepted = Accepted {
             ticket: batch.ticket,
             level,
             exceptions: taken.exceptions,
         };
-        if reached().any(is_synced) || !acks.is_empty() {
+        if is_waited_for {
             self.waiting.push(accepted);
         } else {
             self.is_ahead = true;
@@ -248,7 +262,7 @@ impl<V: Vfs> Shard<V> {
 
     /// Nothing makes place for a transaction that cannot be taken. Its acks are looked at once more
     /// when place was made: that may have taken what they are about.
-    fn check_acks(&self, batch: &Batch) -> Result<(), PublishError> {
+    fn check_acks(&self, now: Now, batch: &Batch) -> Result<(), PublishError> {
         let Some(acks) = &batch.transaction else {
             return Ok(());
         };
@@ -256,8 +270,8 @@ impl<V: Vfs> Shard<V> {
         let Err(error) = checked.and_then(|()| self.acked(acks, &mut Vec::new())) else {
             return Ok(());
         };
-        match self.sort_out(batch) {
-            Ok(taken) if taken.is_repeat() => Ok(()),
+        match self.sort_out(now, batch) {
+            Ok(taken) if taken.is_repeat => Ok(()),
             Err(PublishError::Fenced) => Err(PublishError::Fenced),
             _ => Err(error),
         }
@@ -358,7 +372,7 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// Appends records and, in the same set, entries of journals. What entries say of a queue's
-    /// producers is applied; all else of them is the caller's.
+    /// producers and message ids is applied; all else of them is the caller's.
     fn append_all(
         &mut self,
         now: Now,
@@ -386,8 +400,13 @@ impl<V: Vfs> Shard<V> {
             });
         }
         for (id, entry) in entries {
-            if let (Some(slot), Entry::Produced { .. }) = (self.slots.get_mut(id), entry) {
-                slot.queue.apply(entry);
+            let Some(slot) = self.slots.get_mut(id) else {
+                continue;
+            };
+            match entry {
+                Entry::Produced { .. } => slot.queue.apply(entry),
+                Entry::Identified(ids) => slot.queue.ids_mut().accepted(ids, now.mono_ms),
+                _ => {}
             }
         }
         self.clock.observe(now.mono_ms, now.wall_ms);
@@ -459,7 +478,7 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// The offset that the first record of each part will have; parts may share a queue.
-    fn first_offsets(&self, parts: &[Part], ids: &[SlotId]) -> Vec<u64> {
+    pub(crate) fn first_offsets(&self, parts: &[Part], ids: &[SlotId]) -> Vec<u64> {
         let mut first_offsets = Vec::with_capacity(parts.len());
         for (index, id) in ids.iter().enumerate() {
             let before = ids[..index].iter().rposition(|other| other == id);
@@ -472,9 +491,11 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// What the journals are to say of a producer's messages: one entry a queue.
-    fn produced(&self, parts: &[Part], ids: &[SlotId], stamp: &Stamp) -> Vec<(SlotId, Entry)> {
+    fn produced(&self, taken: &Taken<'_>, stamp: &Stamp) -> Vec<(SlotId, Entry)> {
+        let (parts, ids) = (&taken.parts, &taken.ids);
         let first_offsets = self.first_offsets(parts, ids);
-        if let ([part], [id], [offset]) = (parts, ids, &first_offsets[..])
+        if let ([part], [id], [offset]) = (&parts[..], &ids[..], &first_offsets[..])
+            && taken.settled.is_empty()
             && let Some(run) = whole_run(part, *offset, stamp)
         {
             let entry = Entry::Produced {
@@ -496,6 +517,11 @@ impl<V: Vfs> Shard<V> {
             if !is_first {
                 places.sort_unstable();
             }
+        }
+        for (id, number, offset) in &taken.settled {
+            let places = places.entry(*id).or_default();
+            places.push((*number, *offset));
+            places.sort_unstable();
         }
         let entry = |(id, places): (SlotId, Vec<(u64, u64)>)| {
             let entry = Entry::Produced {

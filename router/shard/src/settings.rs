@@ -3,6 +3,7 @@
 
 use prost::Message;
 use waypost_core::journal::{GroupKind, GroupOptions};
+use waypost_core::message_ids::{DEDUP_IDS_DEFAULT, DEDUP_IDS_LIMIT};
 use waypost_core::queue::{
     AtLimit, DeliverWhen, Durability, Expired, PRIORITIES_MAX, Retain, Settings, SlowGroup,
 };
@@ -36,9 +37,6 @@ pub enum SettingsError {
     /// Settings that exclude each other.
     #[error("{0}")]
     Together(&'static str),
-    /// A setting that has its place and that this version does not offer.
-    #[error("{0} is not offered yet")]
-    NotOffered(&'static str),
     /// A filter that breaks the grammar.
     #[error("filter '{filter}' {reason}")]
     Filter {
@@ -108,6 +106,10 @@ fn read(message: &control::QueueSettings, bytes_default: u64) -> Result<Settings
         backoff_ms: message.backoff_ms,
         backoff_max_ms: or(message.backoff_max_ms, default.backoff_max_ms),
         dedup_window_ms: some(message.dedup_window_ms),
+        dedup_ids_max: match message.dedup_ids_max {
+            0 => DEDUP_IDS_DEFAULT,
+            ids => ids,
+        },
         deliver: match known("deliver", message.deliver)? {
             control::DeliverWhen::Synced => DeliverWhen::Synced,
             control::DeliverWhen::OnReceipt => DeliverWhen::Received,
@@ -130,8 +132,12 @@ fn read(message: &control::QueueSettings, bytes_default: u64) -> Result<Settings
 
 /// Whether settings can be had, and together. What a log holds already is read without the first.
 pub fn check(settings: &Settings) -> Result<(), SettingsError> {
-    if settings.dedup_window_ms.is_some() {
-        return Err(SettingsError::NotOffered("dedup_window"));
+    if settings.dedup_ids_max > DEDUP_IDS_LIMIT {
+        return Err(SettingsError::Range {
+            field: "dedup_ids_max",
+            found: settings.dedup_ids_max.into(),
+            expected: "131072 at most",
+        });
     }
     check_together(settings)
 }
@@ -252,6 +258,10 @@ pub fn to_message(settings: &Settings) -> control::QueueSettings {
         backoff_ms: settings.backoff_ms,
         backoff_max_ms: settings.backoff_max_ms,
         dedup_window_ms: settings.dedup_window_ms.unwrap_or(0),
+        dedup_ids_max: match settings.dedup_ids_max {
+            DEDUP_IDS_DEFAULT => 0,
+            ids => ids,
+        },
         deliver: deliver as i32,
         interval_ms: settings.interval_ms,
         dead_letter,
@@ -326,6 +336,7 @@ mod tests {
             backoff_ms: 11,
             backoff_max_ms: 12,
             dedup_window_ms: Some(13),
+            dedup_ids_max: 14,
             deliver: DeliverWhen::Received,
             interval_ms: 14,
             dead_letter: "late".into(),
@@ -351,11 +362,14 @@ mod tests {
         let error = from_message(&nine, 1).unwrap_err();
         assert_eq!(error.to_string(), "priorities is 9, expected 1 to 8");
         let window = control::QueueSettings {
-            dedup_window_ms: 1,
+            dedup_ids_max: 131_073,
             ..Default::default()
         };
         let error = from_message(&window, 1).unwrap_err();
-        assert_eq!(error.to_string(), "dedup_window is not offered yet");
+        assert_eq!(
+            error.to_string(),
+            "dedup_ids_max is 131073, expected 131072 at most"
+        );
         let bad = control::QueueSettings {
             from: vec!["a/#/b".into()],
             ..Default::default()

@@ -75,6 +75,8 @@ pub(crate) struct Slot {
     pub dropped_unacked: u64,
     /// Messages that went from here to the dead letters.
     pub dead_lettered: u64,
+    /// Messages that it had already.
+    pub duplicates: u64,
 }
 
 impl Slot {
@@ -100,6 +102,7 @@ impl Slot {
             dropped: 0,
             dropped_unacked: 0,
             dead_lettered: 0,
+            duplicates: 0,
         }
     }
 }

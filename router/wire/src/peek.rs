@@ -4,7 +4,7 @@
 //! The body must have been parsed once ([`crate::RecordRef`]); of one that was not, a look gives
 //! what it finds before the first byte that makes no sense, and never panics.
 
-use crate::record::{KEY, NOT_BEFORE, PREFIX_BYTES, PRIORITY, TIME_TO_LIVE, TOPIC};
+use crate::record::{KEY, MESSAGE_ID, NOT_BEFORE, PREFIX_BYTES, PRIORITY, TIME_TO_LIVE, TOPIC};
 use crate::varint::{self, Reader};
 
 /// When a message may be delivered, and until when, in ms after the node received it.
@@ -55,6 +55,12 @@ pub fn topic(body: &[u8]) -> Option<&str> {
 #[inline]
 pub fn key(body: &[u8]) -> Option<&[u8]> {
     Fields::new(body).find(KEY)
+}
+
+/// The message id of a body.
+#[inline]
+pub fn message_id(body: &[u8]) -> Option<&[u8]> {
+    Fields::new(body).find(MESSAGE_ID)
 }
 
 /// What is left of a body's fields.
@@ -133,6 +139,7 @@ mod tests {
             let body = message.to_body();
             let record = RecordRef::parse(&body).unwrap();
             prop_assert_eq!(super::key(&body), record.key());
+            prop_assert_eq!(message_id(&body), record.message_id());
             prop_assert_eq!(priority(&body), level.unwrap_or(0));
             let found = timing(&body);
             prop_assert_eq!(found.time_to_live_ms, record.time_to_live_ms());
@@ -143,7 +150,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = (timing(&bytes), priority(&bytes), key(&bytes));
+            let _ = (timing(&bytes), priority(&bytes), key(&bytes), message_id(&bytes));
         }
     }
 }

@@ -9,12 +9,14 @@
 //! - [`invariants`]: what must always hold, one file each
 //! - [`time`]: expiry, delay, priority and last values, in a world of their own
 //! - [`once`]: producers that send again, and transactions, in a world of their own
+//! - [`ids`]: message ids that are sent again, in a world of their own
 //! - [`runner`]: a seed and a plan to a report; a failure names the command that repeats it
 //!
 //! Left out: sockets, plugins and time limits of the node; the log's own bytes under bit flips,
 //! beyond "served or not, never damaged" ([`rot`]).
 
 pub mod dice;
+pub mod ids;
 pub mod invariants;
 pub mod message;
 pub mod model;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use waypost_log::mem::Injected;
-use waypost_sim::{Faults, Plan, once, rot, run, sweep, time};
+use waypost_sim::{Faults, Plan, ids, once, rot, run, sweep, time};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum FaultsArg {
@@ -44,6 +44,9 @@ struct Args {
     /// Runs the world of producers and transactions instead.
     #[arg(long)]
     once: bool,
+    /// Runs the world of message ids instead.
+    #[arg(long)]
+    ids: bool,
     /// Prints the whole trace.
     #[arg(long)]
     trace: bool,
@@ -86,6 +89,12 @@ fn repeat(args: &Args) -> anyhow::Result<()> {
         }
         if args.once {
             let tally = once::run(seed, args.steps)?;
+            restarts += tally.restarts;
+            delivered += tally.confirmed;
+            continue;
+        }
+        if args.ids {
+            let tally = ids::run(seed, args.steps)?;
             restarts += tally.restarts;
             delivered += tally.confirmed;
             continue;

@@ -62,6 +62,9 @@ pub struct SettingArgs {
     /// How long message ids are remembered; 0s is not at all [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = between("0s", "366d"))]
     dedup_window: Option<u64>,
+    /// So many of them at most: messages with more are refused [default: 65536]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=131_072))]
+    dedup_ids_max: Option<u32>,
     /// The queue that its dead letters go to [default: dead-letter]
     #[arg(long, value_name = "QUEUE")]
     dead_letter: Option<String>,
@@ -173,6 +176,7 @@ impl SettingArgs {
             expired,
             priorities,
             dedup_window,
+            dedup_ids_max,
             dead_letter,
             slow,
             slow_messages,
@@ -197,7 +201,9 @@ impl SettingArgs {
         from.is_none()
             && last_value.is_none()
             && dead_letter.is_none()
-            && [priorities, deliver_max].iter().all(|v| v.is_none())
+            && [priorities, deliver_max, dedup_ids_max]
+                .iter()
+                .all(|v| v.is_none())
             && words.iter().all(|v| v.is_none())
             && longs.iter().all(|v| v.is_none())
     }
@@ -226,6 +232,7 @@ impl SettingArgs {
         put(&mut settings.expired, self.expired);
         put(&mut settings.priorities, self.priorities);
         put(&mut settings.dedup_window_ms, self.dedup_window);
+        put(&mut settings.dedup_ids_max, self.dedup_ids_max);
         put(&mut settings.dead_letter, self.dead_letter);
         put(&mut settings.slow, self.slow);
         put(&mut settings.slow_messages, self.slow_messages);
@@ -282,6 +289,7 @@ pub fn shown(settings: &QueueSettings) -> Vec<Shown> {
         word("expired", EXPIRED, s.expired),
         number("priorities", s.priorities.max(1).into(), 1),
         time("dedup_window", "dedup_window_ms", s.dedup_window_ms, 0),
+        dedup_ids_max(s.dedup_ids_max),
         dead_letter(&s.dead_letter),
         word("slow", SLOW, s.slow),
         number("slow_messages", s.slow_messages, 0),
@@ -357,6 +365,13 @@ fn deliver_max(most: u32) -> Shown {
     number("deliver_max", most.into(), 20)
 }
 
+/// The node says nothing where it is the default.
+fn dedup_ids_max(most: u32) -> Shown {
+    const DEFAULT: u64 = 65_536;
+    let most = if most == 0 { DEFAULT } else { most.into() };
+    number("dedup_ids_max", most, DEFAULT)
+}
+
 /// The node says nothing where it is its own queue.
 fn dead_letter(name: &str) -> Shown {
     const NODES: &str = "dead-letter";
@@ -389,6 +404,7 @@ mod tests {
     const ALL: &str = "--from a/# --from b --durability interval --interval 1s --bytes-max 2MiB \
         --messages-max 3 --age-max 4s --at-limit drop-oldest --retain log --last-value \
         --deliver received --ttl 5s --expired drop --priorities 6 --dedup-window 7s \
+        --dedup-ids-max 12 \
         --dead-letter d --slow pause --slow-messages 8 --ack-deadline 9s --deliver-max 0 \
         --backoff 10s --backoff-max 11s";
 
@@ -415,6 +431,7 @@ mod tests {
             ("expired", "drop"),
             ("priorities", "6"),
             ("dedup_window", "7.00 s"),
+            ("dedup_ids_max", "12"),
             ("dead_letter", "d"),
             ("slow", "pause"),
             ("slow_messages", "8"),

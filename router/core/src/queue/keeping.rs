@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::message_ids::Window;
 use crate::queue::{NamedGroup, Queue, Refusal};
 use crate::settings::{AtLimit, Retain, SlowGroup};
 
@@ -59,6 +60,24 @@ impl Queue {
                 limit,
             }),
             _ => self.admit_behind(),
+        }
+    }
+
+    /// Whether `more` message ids can be remembered.
+    pub fn admit_ids(&self, more: u64, now: &Window<'_>) -> Result<(), Refusal> {
+        let (known, limit) = (
+            self.ids.len() as u64,
+            u64::from(self.settings.dedup_ids_max),
+        );
+        match more > 0 && known + more > limit {
+            true => Err(Refusal::Ids {
+                queue: self.name.clone(),
+                known,
+                more,
+                limit,
+                leaves_in_ms: self.ids.oldest_leaves_in(now),
+            }),
+            false => Ok(()),
         }
     }
 

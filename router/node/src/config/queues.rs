@@ -5,6 +5,7 @@ use super::read::Table;
 use super::sections::{MIB, TIB, declared_name, filters};
 use super::*;
 use waypost_core::journal::GroupKind;
+use waypost_core::message_ids::DEDUP_IDS_LIMIT;
 use waypost_core::queue::{
     AtLimit, DeliverWhen, Durability, Expired, PRIORITIES_MAX, Retain, SlowGroup,
 };
@@ -107,6 +108,11 @@ fn queue_settings(table: &mut Table<'_, '_>, default: Settings) -> Settings {
         at_limit: table.choice("at_limit", default.at_limit, &at_limit),
         expired: table.choice("expired", default.expired, &expired),
         priorities: table.number("priorities", 1, 1..=PRIORITIES_MAX.into()) as u8,
+        dedup_ids_max: table.number(
+            "dedup_ids_max",
+            default.dedup_ids_max.into(),
+            1..=DEDUP_IDS_LIMIT.into(),
+        ) as u32,
         last_value: table.boolean("last_value", false),
         deliver: table.choice("deliver", default.deliver, &deliver),
         slow: table.choice("slow", default.slow, &slow),

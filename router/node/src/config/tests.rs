@@ -285,7 +285,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "[[queue]]\nname = 'a'\n[[queue]]\nname = 'a'\nat_limit = 'block'\n\
          [[queue]]\nname = 'b'\ndurability = 'async'\n\
          [[queue]]\nname = 'dead-letter'\ndurability = 'memory'\n\
-         [[queue]]\nname = 'c'\ndedup_window = '1m'\n",
+         [[queue]]\nname = 'c'\ndedup_window = '1m'\ndedup_ids_max = 200_000\n",
         &[
             "4:8: [[queue]] \"a\" name: duplicate queue \"a\", first on line 2",
             "5:12: [[queue]] \"a\" at_limit: found \"block\", expected \"refuse\", \
@@ -294,7 +294,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
              \"interval\" or \"memory\"",
             "9:1: [[queue]] \"dead-letter\": the dead-letter queue must be \"sync\": it holds \
              what was confirmed",
-            "12:1: [[queue]] \"c\": dedup_window is not offered yet",
+            "14:17: [[queue]] \"c\" dedup_ids_max: found 200000, expected 1 to 131072",
         ],
     ),
     (

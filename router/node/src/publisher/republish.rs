@@ -1,7 +1,7 @@
 //! Batches that the node itself publishes for somebody: what is replayed to a topic.
 //!
 //! They go the way of a publisher's batches: the same rights, limits, routes, plugins, queues, dead
-//! letters and live subscribers, one batch after the other. There is no producer, so nothing is a
+//! letters and live subscribers, one batch after the other. There is no producer, and message ids are not looked up, so nothing is a
 //! repeat, and no stream: who asked waits for each batch, which is what bounds them.
 
 use std::sync::Arc;
@@ -25,8 +25,10 @@ impl<'a> Republisher<'a> {
             waypost_wire::BATCH_MESSAGES_MAX as u32,
             waypost_wire::BATCH_BYTES_MAX as u64,
         );
+        let mut publisher = Publisher::new(conn, None, false, window);
+        publisher.is_replay = true;
         Republisher {
-            publisher: Publisher::new(conn, None, false, window),
+            publisher,
             next_sequence: 1,
         }
     }

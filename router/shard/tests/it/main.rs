@@ -7,6 +7,7 @@
 
 mod ahead;
 mod harness;
+mod message_ids;
 mod naming;
 mod old_format;
 mod producers;

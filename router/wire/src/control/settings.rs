@@ -132,4 +132,7 @@ pub struct QueueSettings {
     /// So far;.
     #[prost(uint64, tag = "21")]
     pub slow_messages: u64,
+    /// Message ids that are remembered at most; 0: the default, 65,536.
+    #[prost(uint32, tag = "22")]
+    pub dedup_ids_max: u32,
 }

@@ -289,6 +289,63 @@ fn a_transaction_that_is_sent_again_is_a_duplicate_or_a_conflict() {
     });
 }
 
+/// Message ids: two publishers without an identity, a plugin-free route that copies, another node
+/// process in between; what is put back from the dead letters is not eaten.
+#[test]
+fn a_message_id_is_stored_once_within_its_window() {
+    harness::run(async {
+        let config = "[[queue]]\nname = \"q\"\nfrom = [\"q/#\"]\ndedup_window = \"1h\"\n\
+             dedup_ids_max = 4\n\
+             [[queue]]\nname = \"all\"\nfrom = [\"q/all\"]\n\
+             [[route]]\nname = \"copy\"\nfrom = \"q/#\"\nto = [\"queue:q\"]\n";
+        let node = Setup::new(config).start().await;
+        let with_id = |topic: &str, id: &str, text: &str| Message {
+            message_id: Some(Bytes::copy_from_slice(id.as_bytes())),
+            ..Message::new(topic, text.to_owned())
+        };
+        let client = node.client().await;
+        let batch = [
+            with_id("q/a", "x", "1"),
+            Message::new("q/a", "2"),
+            with_id("q/all", "y", "3"),
+        ];
+        harness::publish_all(&client, &batch).await;
+        let node = node.restart().await;
+        let client = node.client().await;
+        let again = [
+            with_id("q/b", "x", "again"),
+            with_id("q/all", "y", "again"),
+            with_id("q/a", "z", "4"),
+            with_id("q/a", "w", "5"),
+            with_id("q/a", "v", "6"),
+        ];
+        let confirmed = harness::publish(&client, &again).await;
+        let said: Vec<_> = confirmed
+            .iter()
+            .map(|c| c.exception.as_ref().map(|e| (e.kind, e.code)))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                Some((ExceptionKind::Duplicate, Code::Closed)),
+                // The other queue has it again.
+                None,
+                None,
+                None,
+                Some((ExceptionKind::Refused, Code::QueueFull)),
+            ]
+        );
+        let first = confirmed[0].exception.as_ref().unwrap();
+        assert_eq!(first.text, "queue q, offset 0");
+        assert_eq!(
+            texts(&node, "q").await,
+            ["1", "1", "2", "2", "3", "3", "4", "4", "5", "5"]
+        );
+        assert_eq!(texts(&node, "all").await, ["3", "again"]);
+        node.stop().await;
+    });
+}
+
 /// A node may keep in a queue what nothing takes, or refuse it whoever publishes.
 #[test]
 fn what_nothing_takes_goes_where_the_node_says() {

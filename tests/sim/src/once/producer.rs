@@ -147,6 +147,7 @@ impl Producer {
                 session: self.session,
                 sequences: messages.iter().map(|(c, _)| c.key.number).collect(),
             }),
+            is_replay: false,
         }
     }
 }
