@@ -110,10 +110,6 @@ impl Trial {
     }
 
     /// One call. What a failed one logged stays in the notebook.
-    #[expect(
-        clippy::type_complexity,
-        reason = "verdicts of a call, and its effects"
-    )]
     fn call(
         &mut self,
         batch: &[Input],
