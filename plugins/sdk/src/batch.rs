@@ -199,7 +199,7 @@ impl<'a> Message<'a> {
         whole.extend_from_slice(here);
         while whole.len() < self.payload_len() {
             let wanted = (self.payload_len() - whole.len()).min(PULL_BYTES_MAX) as u32;
-            let part = crate::raw::payload::read(self.position, whole.len() as u32, wanted)
+            let part = crate::host::read_payload(self.position, whole.len() as u32, wanted)
                 .map_err(Error::Internal)?;
             if part.is_empty() {
                 return Err(Error::Internal("the payload ended early".into()));

@@ -35,12 +35,59 @@
 //! Messages are views into the packed batch of `wit/plugin.wit`: a field that is never read costs
 //! nothing. An instance is used by one thread and one call at a time, and may be replaced at any
 //! moment (after a trap, or when the configuration changes), so what it keeps in `self` is a
-//! cache, never the truth.
+//! cache, never the truth. What must outlive it belongs into [`host::state`].
+//!
+//! What a plugin may ask of the router stands in [`host`]. Some of it must be granted in the
+//! router's configuration; a component that imports what it was not granted is not loaded, and only
+//! what is called becomes an import. Unit tests run on the machine that builds: there [`host`]
+//! works on a stand-in, which [`testing`] looks into.
+//!
+//! A plugin can also be called by a timer, and say which settings it takes:
+//!
+//! ```
+//! # use waypost_plugin::*;
+//! use waypost_plugin::host::{publish, state, timer};
+//!
+//! struct Count;
+//!
+//! impl Plugin for Count {
+//!     fn init(_: &Config) -> Result<(Count, Interest), InitError> {
+//!         timer::set(60_000);
+//!         Ok((Count, Interest::nothing()))
+//!     }
+//!
+//!     fn on_timer(&mut self) -> Result<(), Error> {
+//!         timer::set(60_000);
+//!         let count = state::number("count").unwrap_or(0);
+//!         publish::publish(0, Outgoing::new("counts/minute", count.to_string()))?;
+//!         state::remove("count")?;
+//!         Ok(())
+//!     }
+//!
+//!     fn settings_schema() -> String {
+//!         r#"{"type": "object", "additionalProperties": false}"#.into()
+//!     }
+//! }
+//!
+//! impl Transform for Count {
+//!     fn transform(&mut self, _: &Message<'_>) -> Outcome {
+//!         match state::add("count", 1, 0) {
+//!             Ok(_) => Outcome::Pass,
+//!             Err(refusal) => Outcome::Reject(refusal.to_string()),
+//!         }
+//!     }
+//! }
+//!
+//! waypost_plugin::export!(Count: transform, wakes, schema);
+//! # fn main() {}
+//! ```
 
 mod batch;
 mod config;
 pub mod host;
 pub mod raw;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
 mod verdict;
 
 pub use batch::{Batch, Message, Messages};
@@ -59,6 +106,22 @@ pub trait Plugin: Sized + 'static {
     /// Reads the settings and says which fields of messages are needed. Called once for each
     /// instance, before anything else.
     fn init(config: &Config) -> Result<(Self, Interest), InitError>;
+
+    /// Called when the time is up that [`host::timer::set`] set; set it again for the next. Exported
+    /// with `wakes` in [`export!`].
+    fn on_timer(&mut self) -> Result<(), Error> {
+        Err(Error::Invalid(
+            "on_timer is exported, but not written".into(),
+        ))
+    }
+
+    /// A JSON Schema (2020-12) of the settings as one object of texts. The router checks the
+    /// configuration against it before `init`, and refuses a schema with keywords that it cannot
+    /// check texts by; `docs/plugins.md` lists those that it can. Must not use [`host`]. Exported
+    /// with `schema` in [`export!`].
+    fn settings_schema() -> String {
+        r#"{"type": "object"}"#.into()
+    }
 }
 
 /// Says which messages go on.
@@ -114,7 +177,8 @@ pub trait Each: Plugin {
 
 /// Makes a component of a plugin: `export!(Type: filter)`. The roles are `filter`, `transform`,
 /// `route` and `each`; several are separated by commas, and the router's configuration then names
-/// the one that is meant.
+/// the one that is meant. With `wakes` it is also called by a timer ([`Plugin::on_timer`]), with
+/// `schema` it says which settings it takes ([`Plugin::settings_schema`]).
 #[macro_export]
 macro_rules! export {
     ($plugin:ty: $($role:ident),+ $(,)?) => {
@@ -137,7 +201,7 @@ macro_rules! export {
             }
             $crate::raw::lifecycle::export!(Exported with_types_in $crate::raw::lifecycle);
 
-            $($crate::export_role!($role);)+
+            $($crate::export_role!($plugin, $role);)+
         };
         #[cfg(not(target_arch = "wasm32"))]
         const _: fn(
@@ -151,7 +215,7 @@ macro_rules! export {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! export_role {
-    (filter) => {
+    ($plugin:ty, filter) => {
         impl $crate::raw::filter::exports::waypost::plugin::filter::Guest for Exported {
             fn filter(
                 batch: $crate::raw::types::Batch,
@@ -163,7 +227,7 @@ macro_rules! export_role {
         }
         $crate::raw::filter::export!(Exported with_types_in $crate::raw::filter);
     };
-    (transform) => {
+    ($plugin:ty, transform) => {
         impl $crate::raw::transform::exports::waypost::plugin::transform::Guest for Exported {
             fn transform(
                 batch: $crate::raw::types::Batch,
@@ -175,7 +239,7 @@ macro_rules! export_role {
         }
         $crate::raw::transform::export!(Exported with_types_in $crate::raw::transform);
     };
-    (route) => {
+    ($plugin:ty, route) => {
         impl $crate::raw::route::exports::waypost::plugin::route::Guest for Exported {
             fn route(
                 batch: $crate::raw::types::Batch,
@@ -187,7 +251,7 @@ macro_rules! export_role {
         }
         $crate::raw::route::export!(Exported with_types_in $crate::raw::route);
     };
-    (each) => {
+    ($plugin:ty, each) => {
         impl $crate::raw::each::exports::waypost::plugin::each::Guest for Exported {
             fn on_message(
                 message: $crate::OwnMessage,
@@ -196,6 +260,22 @@ macro_rules! export_role {
             }
         }
         $crate::raw::each::export!(Exported with_types_in $crate::raw::each);
+    };
+    ($plugin:ty, wakes) => {
+        impl $crate::raw::wakes::exports::waypost::plugin::wakes::Guest for Exported {
+            fn on_timer() -> Result<(), $crate::Error> {
+                $crate::with_plugin(&PLUGIN, |plugin| $crate::Plugin::on_timer(plugin))
+            }
+        }
+        $crate::raw::wakes::export!(Exported with_types_in $crate::raw::wakes);
+    };
+    ($plugin:ty, schema) => {
+        impl $crate::raw::schema::exports::waypost::plugin::schema::Guest for Exported {
+            fn settings() -> String {
+                <$plugin as $crate::Plugin>::settings_schema()
+            }
+        }
+        $crate::raw::schema::export!(Exported with_types_in $crate::raw::schema);
     };
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use waypost_host::{
-    Engine, EngineOptions, Instance, MessageRef, PluginSpec, Role, Source, Verdicts,
+    Effects, Engine, EngineOptions, Instance, MessageRef, PluginSpec, Role, Source, Verdicts,
 };
 use waypost_wire::record::{Message, RecordRef};
 
@@ -127,7 +127,7 @@ impl Bench {
     fn plugin(&self, name: &str, mut spec: PluginSpec, bodies: &[Bytes]) {
         spec.destinations = vec!["queue:major".into(), "queue:minor".into()];
         let plugin = self.engine.load(spec).expect("loads");
-        let mut instance = plugin.instantiate().expect("an instance");
+        let mut instance = plugin.instantiate(None).expect("an instance");
         let payload = RecordRef::parse(&bodies[0]).expect("valid").payload().len();
         let name = format!("{name}, {payload} B");
         let parsed = parse(bodies);
@@ -160,7 +160,9 @@ impl Bench {
 }
 
 fn call(instance: &mut Instance, batch: &[MessageRef<'_>]) -> Verdicts {
-    instance.call(batch).expect("verdicts")
+    instance
+        .call(batch, &mut Effects::default())
+        .expect("verdicts")
 }
 
 fn parse(bodies: &[Bytes]) -> Vec<MessageRef<'_>> {

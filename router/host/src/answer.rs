@@ -33,6 +33,14 @@ pub(crate) struct Checker<'a> {
     batch: &'a [MessageRef<'a>],
     messages: usize,
     bytes: usize,
+    published: Output,
+}
+
+/// How much a call has put out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub messages: usize,
+    pub bytes: usize,
 }
 
 impl<'a> Checker<'a> {
@@ -47,7 +55,13 @@ impl<'a> Checker<'a> {
             batch,
             messages: 0,
             bytes: 0,
+            published: Output::default(),
         }
+    }
+
+    /// Counts what the call has published; it shares its limits with what the answer emits.
+    pub(crate) fn published(&mut self, published: Output) {
+        self.published = published;
     }
 
     fn length(&self, found: usize) -> Result<(), AnswerError> {
@@ -176,8 +190,7 @@ impl<'a> Checker<'a> {
             position,
             fixed + payload + names + headers_len(&edit.set_headers),
         )?;
-        let checked = self
-            .payload(payload)
+        let checked = fits(self.limits, payload)
             .and_then(|()| headers(&edit.set_headers))
             .and_then(|()| self.headers_after(position, &edit))
             .and_then(|()| edit.topic.as_deref().map_or(Ok(()), own_topic));
@@ -230,17 +243,13 @@ impl<'a> Checker<'a> {
     ) -> Result<Verdict, AnswerError> {
         self.messages += messages.len();
         let limit = self.limits.emitted_messages;
-        if self.messages > limit {
+        if self.messages + self.published.messages > limit {
             return Err(AnswerError::EmittedMessages { position, limit });
         }
         let mut emitted = Vec::with_capacity(messages.len());
         for message in messages {
-            let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |t| t.len());
-            let key = message.key.as_ref().map_or(0, |key| key.len());
-            let fixed = message.topic.len() + text(&message.content_type) + text(&message.reply_to);
-            let bytes = fixed + key + headers_len(&message.headers) + message.payload.len();
-            self.charge_bytes(position, bytes)?;
-            match self.outgoing(message) {
+            self.charge_bytes(position, outgoing_len(&message))?;
+            match outgoing(self.limits, message) {
                 Ok(message) => emitted.push(message),
                 Err(rule) => return Ok(violation(position, rule)),
             }
@@ -248,41 +257,52 @@ impl<'a> Checker<'a> {
         Ok(Verdict::Emit(emitted))
     }
 
-    fn outgoing(&self, message: bindings::Outgoing) -> Result<Outgoing, Rule> {
-        self.payload(message.payload.len())?;
-        headers(&message.headers)?;
-        own_topic(&message.topic)?;
-        if let Some(reply_to) = &message.reply_to {
-            valid_topic("reply-to", reply_to)?;
-        }
-        Ok(Outgoing {
-            topic: message.topic,
-            key: message.key.map(Bytes::from),
-            content_type: message.content_type,
-            reply_to: message.reply_to,
-            headers: owned_headers(message.headers),
-            payload: Bytes::from(message.payload),
-            ttl_ms: message.ttl_ms,
-        })
-    }
-
     fn charge_bytes(&mut self, position: usize, bytes: usize) -> Result<(), AnswerError> {
         self.bytes += bytes;
         let limit = self.limits.emitted_bytes;
-        if self.bytes > limit {
+        if self.bytes + self.published.bytes > limit {
             return Err(AnswerError::EmittedBytes { position, limit });
         }
         Ok(())
     }
+}
 
-    fn payload(&self, bytes: usize) -> Result<(), Rule> {
-        let limit = self.limits.payload_bytes;
-        if bytes > limit {
-            Err(Rule::PayloadTooLarge { bytes, limit })
-        } else {
-            Ok(())
-        }
+/// Bytes that a message of a plugin's counts.
+pub(crate) fn outgoing_len(message: &bindings::Outgoing) -> usize {
+    let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |t| t.len());
+    let key = message.key.as_ref().map_or(0, |key| key.len());
+    let fixed = message.topic.len() + text(&message.content_type) + text(&message.reply_to);
+    fixed + key + headers_len(&message.headers) + message.payload.len()
+}
+
+/// Checks a message that a plugin made.
+pub(crate) fn outgoing(limits: &Limits, message: bindings::Outgoing) -> Result<Outgoing, Rule> {
+    fits(limits, message.payload.len())?;
+    headers(&message.headers)?;
+    own_topic(&message.topic)?;
+    if let Some(reply_to) = &message.reply_to {
+        valid_topic("reply-to", reply_to)?;
     }
+    Ok(Outgoing {
+        topic: message.topic,
+        key: message.key.map(Bytes::from),
+        content_type: message.content_type,
+        reply_to: message.reply_to,
+        headers: owned_headers(message.headers),
+        payload: Bytes::from(message.payload),
+        ttl_ms: message.ttl_ms,
+    })
+}
+
+fn fits(limits: &Limits, payload_bytes: usize) -> Result<(), Rule> {
+    let limit = limits.payload_bytes;
+    if payload_bytes > limit {
+        return Err(Rule::PayloadTooLarge {
+            bytes: payload_bytes,
+            limit,
+        });
+    }
+    Ok(())
 }
 
 /// The longest reason that is kept; what is longer is cut at a character.

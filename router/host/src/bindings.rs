@@ -6,12 +6,10 @@
 
 use wasmtime::component::{ComponentType, Lift, Lower};
 
-use crate::imports::Level;
-
 /// The package, without a version.
 pub(crate) const PACKAGE: &str = "waypost:plugin";
 /// The version that this host speaks; see `verify::is_compatible` for others.
-pub(crate) const VERSION: (u64, u64, u64) = (0, 1, 0);
+pub(crate) const VERSION: (u64, u64, u64) = (0, 1, 1);
 
 #[derive(ComponentType, Lower)]
 #[component(record)]
@@ -123,7 +121,8 @@ pub(crate) struct Edit {
     pub ttl_ms: Option<u64>,
 }
 
-#[derive(ComponentType, Lift)]
+/// Only lifted; compared as a parameter of an import, it must also be able to go the other way.
+#[derive(ComponentType, Lift, Lower)]
 #[component(record)]
 pub(crate) struct Outgoing {
     pub topic: Box<str>,
@@ -224,6 +223,34 @@ pub(crate) enum EachOutcome {
     DeadLetter(Box<str>),
 }
 
+#[derive(ComponentType, Lift, Lower, Clone, Copy, Debug, PartialEq, Eq)]
+#[component(enum)]
+#[repr(u8)]
+pub(crate) enum StateRefusal {
+    #[component(name = "too-large")]
+    TooLarge,
+    #[component(name = "full")]
+    Full,
+    #[component(name = "read-only")]
+    ReadOnly,
+    #[component(name = "not-a-number")]
+    NotANumber,
+}
+
+#[derive(ComponentType, Lift, Lower, Clone, Copy, Debug, PartialEq, Eq)]
+#[component(enum)]
+#[repr(u8)]
+pub(crate) enum PublishRefusal {
+    #[component(name = "forbidden")]
+    Forbidden,
+    #[component(name = "invalid")]
+    Invalid,
+    #[component(name = "full")]
+    Full,
+    #[component(name = "not-now")]
+    NotNow,
+}
+
 /// Parameters and results of what a component exports, for any lifetime of the borrowed part.
 pub(crate) mod signature {
     use super::{Batch, Choice, Config, Decisions, EachOutcome, Error, InitError, Interest};
@@ -237,16 +264,41 @@ pub(crate) mod signature {
     pub(crate) type TransformReturn = (Result<Vec<Outcome>, Error>,);
     pub(crate) type RouteReturn = (Result<Vec<Choice>, Error>,);
     pub(crate) type EachReturn = (Result<EachOutcome, Error>,);
+    pub(crate) type TimerReturn = (Result<(), Error>,);
+    pub(crate) type SettingsReturn = (String,);
 }
 
 /// Parameters and results of what a component may import.
 pub(crate) mod offered {
-    use super::Level;
+    use bytes::Bytes;
+    use wasmtime::component::WasmStr;
 
-    pub(crate) type LogParams = (Level, String);
+    use super::{Outgoing, PublishRefusal, StateRefusal};
+    use crate::imports::Level;
+
+    pub(crate) type LogParams = (Level, WasmStr);
+    /// The same types, where they are only compared.
+    pub(crate) type LogTypes = (Level, String);
     pub(crate) type NameParams = (String,);
     pub(crate) type AddParams = (u32, u64);
     pub(crate) type ValueParams = (u32, f64);
     pub(crate) type ReadParams = (u32, u32, u32);
     pub(crate) type ReadReturn = (Result<Vec<u8>, String>,);
+
+    pub(crate) type LenParams = (u32,);
+    pub(crate) type BytesReturn = (Vec<u8>,);
+
+    pub(crate) type Key = Vec<u8>;
+    pub(crate) type GetReturn = (Option<Bytes>,);
+    pub(crate) type SetParams = (Key, Vec<u8>, u64);
+    pub(crate) type SetReturn = (Result<(), StateRefusal>,);
+    pub(crate) type FoundReturn = (Result<bool, StateRefusal>,);
+    pub(crate) type SumParams = (Key, i64, u64);
+    pub(crate) type SumReturn = (Result<i64, StateRefusal>,);
+    pub(crate) type SwapParams = (Key, Option<Vec<u8>>, Option<Vec<u8>>, u64);
+    pub(crate) type ScanParams = (Key, Option<Key>, u32);
+    pub(crate) type ScanReturn = (Vec<(Bytes, Bytes)>,);
+
+    pub(crate) type PublishParams = (u32, Outgoing);
+    pub(crate) type PublishReturn = (Result<(), PublishRefusal>,);
 }

@@ -14,7 +14,7 @@ use crate::cache::{self, Cache, CacheKey, CacheOptions};
 use crate::compile::{CompileLimits, Compiler, base_config, compile};
 use crate::error::{EngineError, LoadError, LoadErrorKind};
 use crate::imports::{self, HostState};
-use crate::plugin::{Plugin, PluginSpec, Role, Source};
+use crate::plugin::{Checked, Plugin, PluginSpec, Role, Source};
 use crate::sink::{NoSink, Sink};
 use crate::ticker::Ticker;
 use crate::{Limits, verify};
@@ -134,23 +134,21 @@ impl Engine {
         verify::check_magic(&bytes)?;
         let digest = cache::digest_hex(&bytes);
         let component = self.component(&bytes, &digest)?;
-        verify::check_imports(wasm, &component)?;
+        verify::check_imports(wasm, &component, &spec.grants)?;
         let role = choose_role(&verify::roles(wasm, &component)?, spec.role)?;
         let exports = verify::check_exports(wasm, &component, role)?;
         let refuse = |error: wasmtime::Error| LoadErrorKind::Compile {
             detail: format!("{error:#}"),
         };
         let instance_pre = self.0.linker.instantiate_pre(&component).map_err(refuse)?;
-        let engine = self.0.clone();
-        Plugin::new(
-            engine,
-            spec,
+        let checked = Checked {
+            component,
             role,
-            &component,
             digest,
             exports,
             instance_pre,
-        )
+        };
+        Plugin::new(self.0.clone(), spec, checked)
     }
 
     fn read(&self, source: &Source) -> Result<Vec<u8>, LoadErrorKind> {

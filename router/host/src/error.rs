@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::schema::SettingsError;
+
 /// Why the engine does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -98,6 +100,28 @@ pub enum LoadErrorKind {
         /// What to do, where that is known.
         hint: &'static str,
     },
+    /// It imports what the configuration does not let it use.
+    #[error("imports {item}, which needs the grant '{grant}', and it was not granted that")]
+    NotGranted {
+        /// Interface and version.
+        item: String,
+        /// The grant that is missing.
+        grant: &'static str,
+    },
+    /// It imports something that only makes sense beside an export that it has not.
+    #[error("imports {import}, but does not export {export}, which that calls")]
+    NeedsExport {
+        /// The import.
+        import: String,
+        /// The export.
+        export: String,
+    },
+    /// Its export `schema` fails, or what it gives cannot be used.
+    #[error("its settings schema cannot be used: {detail}")]
+    Schema {
+        /// What is wrong with it, and where.
+        detail: String,
+    },
     /// An import or export at a version that does not fit.
     #[error("{direction} {item}, but this router speaks {offered}")]
     Version {
@@ -160,6 +184,22 @@ pub enum InstanceError {
         /// What happened.
         detail: String,
     },
+    /// As many instances as the plugin may have are alive.
+    #[error("plugin '{plugin}' has {limit} instances, the limit")]
+    Instances {
+        /// The plugin's name.
+        plugin: String,
+        /// [`Limits::instances`](crate::Limits::instances).
+        limit: u32,
+    },
+    /// The settings do not fit the plugin's own schema.
+    #[error("plugin '{plugin}': {error}")]
+    Settings {
+        /// The plugin's name.
+        plugin: String,
+        /// Which setting, and what was expected.
+        error: SettingsError,
+    },
     /// `init` refuses, in the plugin's own words.
     #[error("plugin '{plugin}' refuses its settings: {}{message}", setting_prefix(.setting))]
     Refused {
@@ -221,6 +261,9 @@ pub enum CallErrorKind {
     /// It trapped after it was refused memory.
     #[error("out of memory")]
     Memory,
+    /// It called imports more often than it may.
+    #[error("too many host calls")]
+    HostCalls,
     /// Its answer breaks the contract as a whole: malformed, of another length, too large.
     #[error("bad output")]
     Output,

@@ -2,44 +2,44 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use wasmtime::component::{ComponentNamedList, Func, Lift, Lower, TypedFunc};
-use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::Store;
+use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Func, InstancePre};
+use wasmtime::component::{Lift, Lower};
 
-use crate::answer::{AnswerError, Checker};
+use crate::answer::{Checker, Output};
 use crate::bindings::signature::{
     BatchParams, EachReturn, FilterReturn, InitParams, InitReturn, MessageParams, RouteReturn,
-    TransformReturn,
+    SettingsReturn, TimerReturn, TransformReturn,
 };
 use crate::bindings::{self, EachOutcome};
-use crate::error::{CallError, CallErrorKind, InstanceError};
-use crate::imports::{HostState, Metrics};
+use crate::effects::{Effects, State};
+use crate::engine::Shared;
+use crate::error::{CallError, InstanceError};
+use crate::guest::{cut, enter, internal, refused, run, store};
+use crate::imports::{HostState, Phase, Surroundings};
 use crate::interest::Interest;
-use crate::lent::LentPayloads;
-use crate::limits::Accountant;
 use crate::message::{ARENA_BYTES_MAX, MessageRef, Packed, one, wanted_headers};
 use crate::plugin::{Loaded, Role};
-use crate::ticker::{Deadline, DeadlinePassed};
 use crate::verdict::{Verdict, Verdicts};
-
-/// What the host lifts out of one call at most, in bytes: answers, log lines, all of it.
-const LIFTED_BYTES_MAX: usize = 16 << 20;
 
 /// One instance of a plugin.
 pub struct Instance {
     plugin: Arc<Loaded>,
     store: Store<HostState>,
     call: Func,
+    wake: Option<Func>,
     interest: Interest,
     packed: Packed,
     lost: bool,
+    _living: Living,
 }
 
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Instance")
-            .field("plugin", &self.plugin.name)
+            .field("plugin", &self.plugin.around.plugin)
             .field("role", &self.plugin.role)
             .field("interest", &self.interest)
             .field("lost", &self.lost)
@@ -47,35 +47,71 @@ impl fmt::Debug for Instance {
     }
 }
 
+/// One of the instances that a plugin may have.
+struct Living(Arc<Loaded>);
+
+impl Living {
+    fn begin(plugin: &Arc<Loaded>) -> Result<Living, InstanceError> {
+        let limit = plugin.spec.limits.instances;
+        let more = |living: u32| (living < limit).then_some(living + 1);
+        plugin
+            .living
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .map(|_| Living(plugin.clone()))
+            .map_err(|_| InstanceError::Instances {
+                plugin: plugin.spec.name.clone(),
+                limit,
+            })
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        self.0.living.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Instance {
-    pub(crate) fn start(plugin: Arc<Loaded>, number: u32) -> Result<Instance, InstanceError> {
-        let name = || plugin.spec.name.clone();
-        let mut store = store(&plugin);
-        let failed = |detail| InstanceError::Instantiate {
-            plugin: name(),
+    pub(crate) fn start(
+        plugin: Arc<Loaded>,
+        number: u32,
+        state: Option<&mut (dyn State + '_)>,
+    ) -> Result<Instance, InstanceError> {
+        let living = Living::begin(&plugin)?;
+        let failed = |detail: String| InstanceError::Instantiate {
+            plugin: plugin.spec.name.clone(),
             detail,
         };
-        begin(&mut store, plugin.spec.limits.init_cpu);
-        let instance = {
-            let _running = plugin.engine.ticker.run();
-            plugin.instance_pre.instantiate(&mut store)
+        let mut store = store(&plugin.engine, &plugin.around);
+        if plugin.uses_state {
+            // SAFETY: `state` is borrowed until this function returns; the loan ends below, and with
+            // the store where it returns early.
+            unsafe { store.data_mut().state.lend(state) };
+        }
+        let _running = plugin.engine.ticker.run();
+        let budget = plugin.spec.limits.init_cpu;
+        let instance = run(&mut store, budget, Phase::Init, |store| {
+            plugin.instance_pre.instantiate(store)
+        })
+        .map_err(|error| failed(error.to_string()))?;
+        let mut function = |index: ComponentExportIndex| {
+            instance
+                .get_func(&mut store, index)
+                .ok_or_else(|| failed("its exports are not those of its component".into()))
         };
-        let instance =
-            instance.map_err(|error| failed(classify(&mut store, &error).to_string()))?;
-        let (Some(init), Some(call)) = (
-            instance.get_func(&mut store, plugin.init),
-            instance.get_func(&mut store, plugin.call),
-        ) else {
-            return Err(failed("its exports are not those of its component".into()));
-        };
+        let (init, call) = (function(plugin.init)?, function(plugin.call)?);
+        let wake = plugin.wake.map(function).transpose()?;
         let interest = init_guest(&plugin, &mut store, init, number)?;
+        store.data_mut().state.end();
         Ok(Instance {
-            plugin,
+            plugin: plugin.clone(),
             store,
             call,
+            wake,
             interest,
             packed: Packed::default(),
             lost: false,
+            _living: living,
         })
     }
 
@@ -102,14 +138,15 @@ impl Instance {
     /// Runs the plugin on a batch: one verdict for each message, in order. More messages than the
     /// plugin takes at once become several calls into it, and one message a call for
     /// [`Role::Each`]; the deadline is that of each call into the guest. If any of them fails, all
-    /// of this one has failed.
+    /// of this one has failed, and the caller throws `effects` away.
     ///
     /// It blocks the thread for as long as the guest runs, at most the CPU time that
     /// [`Limits`](crate::Limits) give it.
-    pub fn call(&mut self, batch: &[MessageRef<'_>]) -> Result<Verdicts, CallError> {
-        if self.lost {
-            return Err(internal("the instance was lost in an earlier call", true));
-        }
+    pub fn call(
+        &mut self,
+        batch: &[MessageRef<'_>],
+        effects: &mut Effects<'_>,
+    ) -> Result<Verdicts, CallError> {
         let bytes: usize = batch
             .iter()
             .map(|message| message.record.body().len())
@@ -117,14 +154,62 @@ impl Instance {
         if bytes > ARENA_BYTES_MAX {
             return Err(internal("the batch is too large to be packed", false));
         }
-        let plugin = self.plugin.clone();
-        let _running = plugin.engine.ticker.run();
-        let verdicts = self.call_in_parts(&plugin, batch);
-        // An error of any call into the guest leaves it in a state that nothing may enter.
-        if verdicts.as_ref().is_err_and(|error| error.instance_lost) {
-            self.lost = true;
+        self.with(effects, |instance, plugin| {
+            instance.call_in_parts(plugin, batch)
+        })
+    }
+
+    /// Calls `on-timer`, within the CPU time of a call without messages.
+    pub fn wake(&mut self, effects: &mut Effects<'_>) -> Result<(), CallError> {
+        let Some(wake) = self.wake else {
+            return Err(internal("the plugin does not export wakes", false));
+        };
+        self.with(effects, |instance, plugin| {
+            let store = &mut instance.store;
+            let budget = plugin.spec.limits.cpu_budget(0);
+            // SAFETY: `verify::check_exports` compared `on-timer` with these types.
+            let (answer,) =
+                unsafe { enter::<(), TimerReturn>(store, wake, budget, Phase::Wake, ()) }?;
+            answer.map_err(refused)
+        })
+    }
+
+    /// What the guest asked `timer` for since the last look: so many ms from the end of that call,
+    /// or 0 to stop it. To be looked at after `init`, and after every call.
+    #[inline]
+    pub fn take_timer(&mut self) -> Option<u32> {
+        self.store.data_mut().timer.take()
+    }
+
+    /// Does `work` with what it may touch; if it fails, what it did is gone here.
+    fn with<T>(
+        &mut self,
+        effects: &mut Effects<'_>,
+        work: impl FnOnce(&mut Instance, &Loaded) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        if self.lost {
+            return Err(internal("the instance was lost in an earlier call", true));
         }
-        verdicts
+        let plugin = self.plugin.clone();
+        let state = self.store.data_mut();
+        state.published.clear();
+        state.published_output = Output::default();
+        if plugin.uses_state {
+            // SAFETY: the state is borrowed until this function returns, the loan ends below, and
+            // the guest only runs in between. Should the call unwind, the store is not entered
+            // again without passing here, where the loan is replaced.
+            unsafe { state.state.lend(effects.state.as_deref_mut()) };
+        }
+        let _running = plugin.engine.ticker.run();
+        let result = work(self, &plugin);
+        let state = self.store.data_mut();
+        state.state.end();
+        match &result {
+            Ok(_) => effects.published.append(&mut state.published),
+            // An error of any call into the guest leaves it in a state that nothing may enter.
+            Err(error) => self.lost = error.instance_lost,
+        }
+        result
     }
 
     fn call_in_parts(
@@ -136,11 +221,11 @@ impl Instance {
             return self.call_each(plugin, batch);
         }
         if batch.len() <= self.interest.batch_max {
-            return self.call_batch(plugin, batch);
+            return self.call_batch(plugin, 0, batch);
         }
         let mut verdicts = Verdicts::all_passed(0);
         for part in batch.chunks(self.interest.batch_max) {
-            verdicts.append(self.call_batch(plugin, part)?);
+            verdicts.append(self.call_batch(plugin, verdicts.len(), part)?);
         }
         Ok(verdicts)
     }
@@ -148,26 +233,28 @@ impl Instance {
     fn call_batch(
         &mut self,
         plugin: &Loaded,
+        first: usize,
         batch: &[MessageRef<'_>],
     ) -> Result<Verdicts, CallError> {
         if batch.is_empty() {
             return Ok(Verdicts::all_passed(0));
         }
         let limits = &plugin.spec.limits;
-        let checker = Checker::new(limits, plugin.spec.destinations.len(), batch);
+        let mut checker = Checker::new(limits, plugin.spec.destinations.len(), batch);
+        self.store.data_mut().published_output = Output::default();
         self.packed.pack(batch, &self.interest);
         let verdicts = match plugin.role {
-            Role::Filter => {
-                self.enter::<BatchParams<'_>, FilterReturn>(plugin, batch, |packed| {
-                    (packed.as_batch(),)
-                })
-                .and_then(|(answer,)| Ok(checker.filter(answer.map_err(refused)?)?))
-            }
+            Role::Filter => self
+                .enter::<BatchParams<'_>, FilterReturn>(plugin, first, batch, Packed::params)
+                .and_then(|(answer,)| Ok(checker.filter(answer.map_err(refused)?)?)),
             Role::Transform => self
-                .enter::<BatchParams<'_>, TransformReturn>(plugin, batch, |p| (p.as_batch(),))
-                .and_then(|(answer,)| Ok(checker.transform(answer.map_err(refused)?)?)),
+                .enter::<BatchParams<'_>, TransformReturn>(plugin, first, batch, Packed::params)
+                .and_then(|(answer,)| {
+                    checker.published(self.store.data().published_output);
+                    Ok(checker.transform(answer.map_err(refused)?)?)
+                }),
             Role::Route | Role::Each => self
-                .enter::<BatchParams<'_>, RouteReturn>(plugin, batch, |packed| (packed.as_batch(),))
+                .enter::<BatchParams<'_>, RouteReturn>(plugin, first, batch, Packed::params)
                 .and_then(|(answer,)| Ok(checker.route(answer.map_err(refused)?)?)),
         };
         self.packed.shrink();
@@ -187,9 +274,11 @@ impl Instance {
             let raw = one(message, &self.interest, &headers);
             let (answer,): EachReturn = self.enter::<MessageParams<'_>, EachReturn>(
                 plugin,
+                position,
                 &batch[position..=position],
                 |_| (raw,),
             )?;
+            checker.published(self.store.data().published_output);
             match answer.map_err(refused)? {
                 // While all pass, there is nothing to keep.
                 EachOutcome::Pass if verdicts.is_empty() => {}
@@ -206,10 +295,11 @@ impl Instance {
         Ok(Verdicts::each(verdicts))
     }
 
-    /// One call into the guest.
+    /// One call into the guest, with messages of which the first is number `first` of the caller's.
     fn enter<'p, P, R>(
         &'p mut self,
         plugin: &Loaded,
+        first: usize,
         batch: &[MessageRef<'_>],
         params: impl FnOnce(&'p Packed) -> P,
     ) -> Result<R, CallError>
@@ -217,52 +307,24 @@ impl Instance {
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift,
     {
-        // SAFETY: the component's function was compared with these types, for the role that this
-        // is, when the plugin was loaded (`verify::check_exports`).
-        let function = unsafe { TypedFunc::<P, R>::new_unchecked(self.call) };
-        begin(&mut self.store, plugin.spec.limits.cpu_budget(batch.len()));
+        let budget = plugin.spec.limits.cpu_budget(batch.len());
+        let phase = Phase::Call {
+            first: first as u32,
+            messages: batch.len() as u32,
+        };
         if plugin.reads_payloads {
             // SAFETY: `batch` is borrowed until this function returns, the loan ends below, and
             // the guest only runs in between. Should the call unwind, the store is not entered
             // again without passing here, where the loan is replaced.
             unsafe { self.store.data_mut().payloads.lend(batch) };
         }
-        let result = function.call(&mut self.store, params(&self.packed));
+        let params = params(&self.packed);
+        // SAFETY: the component's function was compared with these types, for the role that this
+        // is, when the plugin was loaded (`verify::check_exports`).
+        let result = unsafe { enter::<P, R>(&mut self.store, self.call, budget, phase, params) };
         self.store.data_mut().payloads.end();
-        result.map_err(|error| classify(&mut self.store, &error))
+        result
     }
-}
-
-fn store(plugin: &Loaded) -> Store<HostState> {
-    let state = HostState {
-        plugin: plugin.name.clone(),
-        accountant: Accountant::new(&plugin.spec.limits),
-        deadline: Deadline::default(),
-        payloads: LentPayloads::default(),
-        log_meter: plugin.log_meter.clone(),
-        sink: plugin.engine.options.sink.clone(),
-        start: plugin.engine.start,
-        metrics: Metrics::default(),
-    };
-    let mut store = Store::new(&plugin.engine.wasm, state);
-    store.limiter(|state| &mut state.accountant);
-    store.set_hostcall_fuel(LIFTED_BYTES_MAX);
-    store.epoch_deadline_callback(|mut store| {
-        store
-            .data_mut()
-            .deadline
-            .on_tick()
-            .map_err(wasmtime::Error::new)?;
-        Ok(UpdateDeadline::Continue(1))
-    });
-    store
-}
-
-/// Starts the clock of a call.
-#[inline]
-fn begin(store: &mut Store<HostState>, budget: Duration) {
-    store.data_mut().deadline.begin(budget);
-    store.set_epoch_deadline(1);
 }
 
 fn init_guest(
@@ -272,19 +334,16 @@ fn init_guest(
     number: u32,
 ) -> Result<Interest, InstanceError> {
     let config = bindings::Config {
-        plugin: &plugin.name,
+        plugin: &plugin.around.plugin,
         role: plugin.role.name(),
         instance: number,
         settings: &plugin.spec.settings,
         destinations: &plugin.spec.destinations,
     };
+    let budget = plugin.spec.limits.init_cpu;
     // SAFETY: `verify::check_exports` compared `init` with these types.
-    let init = unsafe { TypedFunc::<InitParams<'_>, InitReturn>::new_unchecked(init) };
-    begin(store, plugin.spec.limits.init_cpu);
-    let answer = {
-        let _running = plugin.engine.ticker.run();
-        init.call(&mut *store, (config,))
-    };
+    let answer =
+        unsafe { enter::<InitParams<'_>, InitReturn>(store, init, budget, Phase::Init, (config,)) };
     let plugin = || plugin.spec.name.clone();
     match answer {
         Ok((Ok(interest),)) => {
@@ -300,74 +359,32 @@ fn init_guest(
         }),
         Err(error) => Err(InstanceError::Init {
             plugin: plugin(),
-            error: classify(store, &error),
+            error,
         }),
     }
 }
 
-/// What an error of wasmtime's means to the contract.
-fn classify(store: &mut Store<HostState>, error: &wasmtime::Error) -> CallError {
-    let refusal = store.data_mut().accountant.take_refusal();
-    let (kind, message) = if let Some(passed) = error.downcast_ref::<DeadlinePassed>() {
-        (CallErrorKind::Deadline, passed.to_string())
-    } else if let Some(refusal) = refusal {
-        (CallErrorKind::Memory, refusal)
-    } else if let Some(trap) = error.downcast_ref::<Trap>() {
-        (CallErrorKind::Trap, trap.to_string())
-    } else {
-        (CallErrorKind::Output, format!("{:#}", error.root_cause()))
-    };
-    let backtrace = error
-        .downcast_ref::<WasmBacktrace>()
-        .map(WasmBacktrace::to_string);
-    CallError {
-        kind,
-        message,
-        backtrace,
-        instance_lost: true,
-    }
-}
-
-/// An error that the guest answered with.
-fn refused(error: bindings::Error) -> CallError {
-    let (kind, message, instance_lost) = match error {
-        bindings::Error::Invalid(message) => (CallErrorKind::Invalid, message, false),
-        bindings::Error::Unavailable(message) => (CallErrorKind::Unavailable, message, false),
-        bindings::Error::Internal(message) => (CallErrorKind::Internal, message, true),
-    };
-    CallError {
-        kind,
-        message: cut(message),
-        backtrace: None,
-        instance_lost,
-    }
-}
-
-/// The longest text of a guest that an error carries: 8 KiB.
-const WORDS_BYTES_MAX: usize = 8 << 10;
-
-fn cut(mut words: String) -> String {
-    words.truncate(words.floor_char_boundary(WORDS_BYTES_MAX));
-    words
-}
-
-/// An error of the host's own.
-fn internal(message: &str, instance_lost: bool) -> CallError {
-    CallError {
-        kind: CallErrorKind::Internal,
-        message: message.into(),
-        backtrace: None,
-        instance_lost,
-    }
-}
-
-impl From<AnswerError> for CallError {
-    fn from(error: AnswerError) -> CallError {
-        CallError {
-            kind: CallErrorKind::Output,
-            message: error.to_string(),
-            backtrace: None,
-            instance_lost: false,
-        }
-    }
+/// What `schema.settings` of a component gives, on an instance for this alone, within the limits of
+/// `init`. The error is a sentence.
+pub(crate) fn read_schema(
+    engine: &Shared,
+    around: &Arc<Surroundings>,
+    instance_pre: &InstancePre<HostState>,
+    settings: ComponentExportIndex,
+) -> Result<String, String> {
+    let failed = |error: CallError| error.to_string();
+    let mut store = store(engine, around);
+    let budget = around.limits.init_cpu;
+    let _running = engine.ticker.run();
+    let instance = run(&mut store, budget, Phase::Init, |store| {
+        instance_pre.instantiate(store)
+    })
+    .map_err(failed)?;
+    let settings = instance
+        .get_func(&mut store, settings)
+        .ok_or("its exports are not those of its component")?;
+    // SAFETY: `verify::check_exports` compared `settings` with these types.
+    let answer =
+        unsafe { enter::<(), SettingsReturn>(&mut store, settings, budget, Phase::Schema, ()) };
+    answer.map(|(text,)| text).map_err(failed)
 }

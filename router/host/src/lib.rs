@@ -5,20 +5,29 @@
 //! [`Instance`]s; a thread that owns one calls it with a batch of [`MessageRef`]s and gets
 //! [`Verdicts`]. The contract with the guest is `wit/plugin.wit`.
 //!
+//! What a call does beside its answer (writes to its state, messages of its own) goes through
+//! [`Effects`], which the caller keeps or throws away; a plugin imports only what its [`Grants`]
+//! name.
+//!
 //! The invariant: a guest can hurt only the messages of its own call. It has no import that waits
-//! or reaches outside; memory, CPU time, output and log are limited ([`Limits`]); whatever it does
+//! or reaches outside; memory, CPU time, host calls, output and log are limited ([`Limits`]); whatever it does
 //! ends in verdicts, or in a [`CallError`] that says whether the instance is lost. After a trap it
 //! is, and a caller makes another.
 //!
 //! Left out: which plugin takes which messages, splitting a batch that failed, retries, and what
-//! becomes of a message (all `core`); threads other than the one that ticks.
+//! becomes of a message (all `core`); where state is kept; when a timer rings; threads other than
+//! the one that ticks.
 
 mod answer;
 mod bindings;
 mod cache;
 mod compile;
+mod cpu;
+mod effects;
 mod engine;
 mod error;
+mod grants;
+mod guest;
 mod imports;
 mod instance;
 mod interest;
@@ -26,6 +35,7 @@ mod lent;
 mod limits;
 mod message;
 mod plugin;
+mod schema;
 mod sink;
 mod ticker;
 mod verdict;
@@ -33,13 +43,20 @@ mod verify;
 
 pub use cache::CacheOptions;
 pub use compile::{COMPILE_SUBCOMMAND, CompileLimits, Compiler, compile_child_main};
+pub use cpu::CpuSpent;
+pub use effects::{
+    Effects, Published, STATE_KEY_BYTES_MAX, STATE_SCAN_BYTES_MAX, STATE_SCAN_PAIRS_MAX,
+    STATE_VALUE_BYTES_MAX, State, StateFull,
+};
 pub use engine::{Engine, EngineOptions};
 pub use error::{CallError, CallErrorKind, EngineError, InstanceError, LoadError, LoadErrorKind};
+pub use grants::Grants;
 pub use imports::Level;
 pub use instance::Instance;
 pub use interest::{Fields, HeaderInterest, Interest, PayloadInterest};
 pub use limits::Limits;
 pub use message::MessageRef;
 pub use plugin::{Plugin, PluginSpec, Role, Source};
+pub use schema::{SettingsError, SettingsSchema};
 pub use sink::{LOG_LINE_BYTES_MAX, NoSink, Sample, Sink};
 pub use verdict::{Destinations, Edit, IntoIter, Outgoing, Rule, Verdict, Verdicts, Violation};

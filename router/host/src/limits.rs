@@ -1,10 +1,14 @@
-//! What a plugin may use, and the accountant of its memory.
+//! What a plugin may use, and the accountant of its memory. What a second of CPU time costs is in
+//! `cpu`; the stack and the pool of instances are the engine's
+//! ([`EngineOptions`](crate::EngineOptions)), compiling has
+//! [`CompileLimits`](crate::CompileLimits).
 
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-/// Limits of one plugin. Each holds for one instance, or for one call of one.
+/// Limits of one plugin. Each says for what it holds: an instance, a call into the guest, or all
+/// instances together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memories of an instance together, in bytes. Default 64 MiB: a batch of 1 MiB, a few
@@ -24,9 +28,23 @@ pub struct Limits {
     /// CPU time of instantiation and of `init`, each. Default 2 s: an interpreter starts in 1 s on
     /// a slow machine.
     pub init_cpu: Duration,
-    /// Messages that one call may emit. Default 1,024, 4 for each message of a full batch.
+    /// CPU time that all instances together may use in a second, calls that failed and `init`
+    /// included. Default 1 s: one core. After a pause, one second's worth may be used at once; see
+    /// [`Plugin::admit`](crate::Plugin::admit) for what becomes of what is over it.
+    pub cpu_per_second: Duration,
+    /// Instances alive at once. Default 16: one for each thread that runs plugins, and the ones
+    /// that a new version makes beside them.
+    pub instances: u32,
+    /// Calls of imports in one call into the guest, or in `init`. Default 16,384, 64 for each
+    /// message of a full batch. One more ends the call and its instance.
+    pub host_calls: u32,
+    /// Bytes of keys and values that the plugin may keep in `state`. Default 16 MiB. Whoever lends a
+    /// [`State`](crate::State) keeps to it; the host only carries it.
+    pub state_bytes: u64,
+    /// Messages that one call may emit and publish. Default 1,024, 4 for each message of a full
+    /// batch.
     pub emitted_messages: usize,
-    /// Bytes that one call may emit or edit in: payloads, topics, headers, keys. Default 8 MiB. The
+    /// Bytes that one call may emit, publish or edit in: payloads, topics, headers, keys. Default 8 MiB. The
     /// host lifts at most 16 MiB out of a call, which ends the call and its instance.
     pub emitted_bytes: usize,
     /// Payload of one message that a plugin makes or edits. Default 1 MiB.
@@ -43,6 +61,10 @@ impl Default for Limits {
             call_cpu: Duration::from_millis(10),
             message_cpu: Duration::from_millis(1),
             init_cpu: Duration::from_secs(2),
+            cpu_per_second: Duration::from_secs(1),
+            instances: 16,
+            host_calls: 16_384,
+            state_bytes: 16 << 20,
             emitted_messages: 1_024,
             emitted_bytes: 8 << 20,
             payload_bytes: waypost_wire::PAYLOAD_BYTES_DEFAULT,

@@ -179,6 +179,11 @@ impl Packed {
         }
     }
 
+    /// The parameters of a call with the batch.
+    pub(crate) fn params(&self) -> (bindings::Batch<'_>,) {
+        (self.as_batch(),)
+    }
+
     /// Gives back what one unusually large batch took.
     pub(crate) fn shrink(&mut self) {
         if self.arena.capacity() > KEPT_BYTES_MAX {

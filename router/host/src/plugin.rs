@@ -4,16 +4,20 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
-use crate::Limits;
+use crate::cpu::{CpuMeter, CpuSpent};
+use crate::effects::State;
 use crate::engine::Shared;
 use crate::error::{InstanceError, LoadErrorKind};
-use crate::imports::HostState;
-use crate::instance::Instance;
+use crate::imports::{HostState, Surroundings};
+use crate::instance::{Instance, read_schema};
+use crate::schema::{SettingsError, SettingsSchema};
 use crate::sink::LogMeter;
-use crate::verify;
+use crate::verify::{self, Exports};
+use crate::{Grants, Limits};
 
 /// What a plugin does with messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,12 +88,14 @@ pub struct PluginSpec {
     pub settings: Vec<(String, String)>,
     /// What a route answer's indexes count into.
     pub destinations: Vec<String>,
+    /// What it may import.
+    pub grants: Grants,
     /// Its limits.
     pub limits: Limits,
 }
 
 impl PluginSpec {
-    /// A plugin without settings and destinations, with the default limits.
+    /// A plugin without settings and destinations, with the default grants and limits.
     pub fn new(name: impl Into<String>, source: Source) -> PluginSpec {
         PluginSpec {
             name: name.into(),
@@ -97,6 +103,7 @@ impl PluginSpec {
             role: None,
             settings: Vec::new(),
             destinations: Vec::new(),
+            grants: Grants::default(),
             limits: Limits::default(),
         }
     }
@@ -109,16 +116,30 @@ pub struct Plugin(pub(crate) Arc<Loaded>);
 pub(crate) struct Loaded {
     pub(crate) engine: Arc<Shared>,
     pub(crate) spec: PluginSpec,
-    pub(crate) name: Arc<str>,
+    pub(crate) around: Arc<Surroundings>,
     pub(crate) role: Role,
-    digest: String,
     pub(crate) init: ComponentExportIndex,
     pub(crate) call: ComponentExportIndex,
+    pub(crate) wake: Option<ComponentExportIndex>,
     pub(crate) instance_pre: InstancePre<HostState>,
-    pub(crate) log_meter: Arc<LogMeter>,
     pub(crate) reads_payloads: bool,
+    pub(crate) uses_state: bool,
+    pub(crate) living: AtomicU32,
+    publishes: bool,
+    digest: String,
     imports: Vec<String>,
+    schema: Option<SettingsSchema>,
+    settings: Result<(), SettingsError>,
     next_instance: AtomicU32,
+}
+
+/// A component that was checked against the contract, for one role.
+pub(crate) struct Checked {
+    pub component: Component,
+    pub role: Role,
+    pub digest: String,
+    pub exports: Exports,
+    pub instance_pre: InstancePre<HostState>,
 }
 
 impl fmt::Debug for Plugin {
@@ -132,16 +153,18 @@ impl fmt::Debug for Plugin {
 }
 
 impl Plugin {
-    /// `exports` are the names of the two interfaces, which were checked.
     pub(crate) fn new(
         engine: Arc<Shared>,
         spec: PluginSpec,
-        role: Role,
-        component: &Component,
-        digest: String,
-        exports: (String, String),
-        instance_pre: InstancePre<HostState>,
+        checked: Checked,
     ) -> Result<Plugin, LoadErrorKind> {
+        let Checked {
+            component,
+            role,
+            digest,
+            exports,
+            instance_pre,
+        } = checked;
         let export = |interface: &str, function: &str| {
             component
                 .get_export_index(None, interface)
@@ -150,31 +173,60 @@ impl Plugin {
                     item: format!("{interface}#{function}"),
                 })
         };
-        let (init, call) = (
-            export(&exports.0, "init")?,
-            export(&exports.1, role.function())?,
-        );
-        let imports = verify::imports(&engine.wasm, component);
-        let reads_payloads = imports.iter().any(|import| import == "payload.read");
+        let optional = |interface: &Option<String>, function: &str| {
+            let interface = interface.as_deref();
+            interface.map(|name| export(name, function)).transpose()
+        };
+        let imports = verify::imports(&engine.wasm, &component);
+        let imports_from =
+            |interface: &str| imports.iter().any(|import| import.starts_with(interface));
+        let wake = optional(&exports.wakes, "on-timer")?;
+        if imports_from("timer.") && wake.is_none() {
+            return Err(LoadErrorKind::NeedsExport {
+                import: verify::versioned("timer"),
+                export: format!("{}#on-timer", verify::versioned("wakes")),
+            });
+        }
+        let around = Arc::new(Surroundings {
+            plugin: spec.name.as_str().into(),
+            limits: spec.limits.clone(),
+            grants: spec.grants.clone(),
+            log_meter: LogMeter::new(spec.limits.log_bytes_per_second),
+            cpu: CpuMeter::new(spec.limits.cpu_per_second, engine.start),
+            start: engine.start,
+        });
+        let schema = optional(&exports.schema, "settings")?
+            .map(|settings| read_schema(&engine, &around, &instance_pre, settings))
+            .transpose()
+            .and_then(|text| text.map(|text| SettingsSchema::parse(&text)).transpose())
+            .map_err(|detail| LoadErrorKind::Schema { detail })?;
+        let settings = schema
+            .as_ref()
+            .map_or(Ok(()), |schema| schema.check(&spec.settings));
         Ok(Plugin(Arc::new(Loaded {
-            name: spec.name.as_str().into(),
-            log_meter: Arc::new(LogMeter::new(spec.limits.log_bytes_per_second)),
+            init: export(&exports.lifecycle, "init")?,
+            call: export(&exports.role, role.function())?,
+            wake,
+            reads_payloads: imports_from("payload."),
+            uses_state: imports_from("state."),
+            publishes: imports_from("publish."),
+            living: AtomicU32::new(0),
             next_instance: AtomicU32::new(0),
             engine,
             spec,
+            around,
             role,
-            digest,
-            init,
-            call,
             instance_pre,
-            reads_payloads,
+            digest,
             imports,
+            schema,
+            settings,
         })))
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.around.plugin
     }
 
     /// Its role.
@@ -197,10 +249,65 @@ impl Plugin {
         &self.0.spec
     }
 
-    /// Makes an instance and calls `init` on it. Takes 10 to 30 µs for a Rust guest, up to a
-    /// millisecond for others.
-    pub fn instantiate(&self) -> Result<Instance, InstanceError> {
+    /// Whether its calls have effects beside their answers: it was granted `state` or `publish`, and
+    /// imports it. Such a plugin must be called with one batch at a time, and the next only when
+    /// what came of the one before was accepted or refused.
+    pub fn is_serial(&self) -> bool {
+        self.0.uses_state || self.0.publishes
+    }
+
+    /// Whether it uses `state`: [`Effects::state`](crate::Effects::state) must be there in calls.
+    pub fn uses_state(&self) -> bool {
+        self.0.uses_state
+    }
+
+    /// Whether it can be called by a timer.
+    pub fn wakes(&self) -> bool {
+        self.0.wake.is_some()
+    }
+
+    /// What settings it takes, if it says so itself.
+    pub fn settings_schema(&self) -> Option<&SettingsSchema> {
+        self.0.schema.as_ref()
+    }
+
+    /// Whether its settings fit its own schema; if they do not, no instance starts.
+    pub fn check_settings(&self) -> Result<(), SettingsError> {
+        self.0.settings.clone()
+    }
+
+    /// Whether a call may begin at `now`, as far as
+    /// [`Limits::cpu_per_second`](crate::Limits::cpu_per_second) goes. To be asked before a call:
+    /// [`Instance::call`] does not ask. On an error, hold the batch back for
+    /// [`CpuSpent::wait`] without blocking the thread, which slows those who publish to this
+    /// plugin, or treat its messages as `on_error` says. It costs a few ns.
+    #[inline]
+    pub fn admit(&self, now: Instant) -> Result<(), CpuSpent> {
+        self.0.around.cpu.admit(now)
+    }
+
+    /// CPU time that all its instances have used so far, calls that failed and `init` included.
+    pub fn cpu_used(&self) -> Duration {
+        self.0.around.cpu.used()
+    }
+
+    /// Instances that are alive.
+    pub fn instances(&self) -> u32 {
+        self.0.living.load(Ordering::Relaxed)
+    }
+
+    /// Makes an instance and calls `init` on it, which may read `state` where the plugin uses it.
+    /// Takes 10 to 30 µs for a Rust guest, up to a millisecond for others.
+    pub fn instantiate(
+        &self,
+        state: Option<&mut (dyn State + '_)>,
+    ) -> Result<Instance, InstanceError> {
+        self.check_settings()
+            .map_err(|error| InstanceError::Settings {
+                plugin: self.name().to_owned(),
+                error,
+            })?;
         let number = self.0.next_instance.fetch_add(1, Ordering::Relaxed);
-        Instance::start(self.0.clone(), number)
+        Instance::start(self.0.clone(), number, state)
     }
 }

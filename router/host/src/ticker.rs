@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::EngineWeak;
@@ -111,6 +111,7 @@ pub(crate) struct Deadline {
     /// The thread's CPU time at the first tick of the call; reading that clock is a system call,
     /// which most calls are too short to need.
     since: Option<Duration>,
+    began: Option<Instant>,
 }
 
 /// A guest used more CPU time than it may.
@@ -126,7 +127,23 @@ impl Deadline {
         *self = Deadline {
             budget,
             since: None,
+            began: Some(Instant::now()),
         };
+    }
+
+    /// The CPU time that the call has used, at most one tick too much: what came before the first
+    /// look is taken as wall time, and is no more than a tick where that clock ran on alone.
+    #[inline]
+    pub(crate) fn used(&self, now: Instant) -> Duration {
+        let wall = self
+            .began
+            .map(|began| now.saturating_duration_since(began))
+            .unwrap_or_default();
+        let seen = self
+            .since
+            .map(|since| thread_cpu_time().saturating_sub(since))
+            .unwrap_or_default();
+        wall.saturating_sub(seen).min(TICK) + seen
     }
 
     /// Looks at the clock, at a tick.

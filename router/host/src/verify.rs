@@ -9,13 +9,18 @@ use wasmtime::component::types::{self, ComponentFunc, ComponentItem};
 
 use crate::bindings::signature::{
     BatchParams, EachReturn, FilterReturn, InitParams, InitReturn, MessageParams, RouteReturn,
-    TransformReturn,
+    SettingsReturn, TimerReturn, TransformReturn,
 };
 use crate::bindings::{
     PACKAGE, VERSION,
-    offered::{AddParams, LogParams, NameParams, ReadParams, ReadReturn, ValueParams},
+    offered::{
+        AddParams, BytesReturn, FoundReturn, GetReturn, Key, LenParams, LogTypes, NameParams,
+        PublishParams, PublishReturn, ReadParams, ReadReturn, ScanParams, ScanReturn, SetParams,
+        SetReturn, SumParams, SumReturn, SwapParams, ValueParams,
+    },
 };
 use crate::error::LoadErrorKind;
+use crate::grants::Grants;
 use crate::plugin::Role;
 
 const MAGIC: &[u8; 4] = b"\0asm";
@@ -59,7 +64,7 @@ macro_rules! check {
 
 /// What a component may import: interface, function, types.
 const OFFERED: &[(&str, &str, TypeCheck)] = &[
-    ("log", "log", check!(LogParams, ())),
+    ("log", "log", check!(LogTypes, ())),
     ("clock", "now-ms", check!((), (u64,))),
     ("clock", "monotonic-ns", check!((), (u64,))),
     ("metrics", "counter", check!(NameParams, (u32,))),
@@ -69,6 +74,16 @@ const OFFERED: &[(&str, &str, TypeCheck)] = &[
     ("metrics", "set", check!(ValueParams, ())),
     ("metrics", "observe", check!(ValueParams, ())),
     ("payload", "read", check!(ReadParams, ReadReturn)),
+    ("random", "bytes", check!(LenParams, BytesReturn)),
+    ("random", "number", check!((), (u64,))),
+    ("state", "get", check!((Key,), GetReturn)),
+    ("state", "set", check!(SetParams, SetReturn)),
+    ("state", "remove", check!((Key,), FoundReturn)),
+    ("state", "add", check!(SumParams, SumReturn)),
+    ("state", "swap", check!(SwapParams, FoundReturn)),
+    ("state", "scan", check!(ScanParams, ScanReturn)),
+    ("publish", "publish", check!(PublishParams, PublishReturn)),
+    ("timer", "set", check!(LenParams, ())),
 ];
 
 impl Role {
@@ -102,8 +117,12 @@ pub(crate) fn is_compatible(version: &str) -> bool {
     major == Some(VERSION.0) && minor == Some(VERSION.1) && parts.next().flatten().is_some()
 }
 
-/// Checks all imports.
-pub(crate) fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadErrorKind> {
+/// Checks all imports: that they are offered, and granted.
+pub(crate) fn check_imports(
+    engine: &Engine,
+    component: &Component,
+    grants: &Grants,
+) -> Result<(), LoadErrorKind> {
     let ty = component.component_type();
     for (name, import) in ty.imports(engine) {
         let Some((interface, version)) = of_contract(name) else {
@@ -115,6 +134,12 @@ pub(crate) fn check_imports(engine: &Engine, component: &Component) -> Result<()
         }
         if !is_compatible(version) {
             return Err(version_error("imports", name, interface));
+        }
+        if !grants.has(interface)
+            && let Some(grant) = Grants::NAMES.into_iter().find(|grant| *grant == interface)
+        {
+            let item = name.to_owned();
+            return Err(LoadErrorKind::NotGranted { item, grant });
         }
         let ComponentItem::ComponentInstance(instance) = &import.ty else {
             return Err(unknown_import(name));
@@ -196,23 +221,39 @@ pub(crate) fn roles(engine: &Engine, component: &Component) -> Result<Vec<Role>,
     Ok(found)
 }
 
-/// Checks `lifecycle` and the interface of `role`; gives the name of both as they are exported.
+/// The interfaces that a component exports and a host calls, by the names that they have there.
+pub(crate) struct Exports {
+    pub lifecycle: String,
+    pub role: String,
+    pub wakes: Option<String>,
+    pub schema: Option<String>,
+}
+
+/// Checks `lifecycle` and the interface of `role`, and `wakes` and `schema` where they are.
 pub(crate) fn check_exports(
     engine: &Engine,
     component: &Component,
     role: Role,
-) -> Result<(String, String), LoadErrorKind> {
-    let init: TypeCheck = check!(InitParams<'static>, InitReturn);
-    Ok((
-        check_export(engine, component, "lifecycle", "init", init)?,
-        check_export(
-            engine,
-            component,
-            role.name(),
-            role.function(),
-            role.type_check(),
-        )?,
-    ))
+) -> Result<Exports, LoadErrorKind> {
+    let export = |interface: &str, function: &str, check: TypeCheck| {
+        check_export(engine, component, interface, function, check)
+    };
+    let ty = component.component_type();
+    let is_there = |interface: &str| {
+        let mut names = ty.exports(engine).map(|(name, _)| of_contract(name));
+        names.any(|name| name.is_some_and(|(found, _)| found == interface))
+    };
+    let optional = |interface: &str, function: &str, check: TypeCheck| {
+        is_there(interface)
+            .then(|| export(interface, function, check))
+            .transpose()
+    };
+    Ok(Exports {
+        lifecycle: export("lifecycle", "init", check!(InitParams<'static>, InitReturn))?,
+        role: export(role.name(), role.function(), role.type_check())?,
+        wakes: optional("wakes", "on-timer", check!((), TimerReturn))?,
+        schema: optional("schema", "settings", check!((), SettingsReturn))?,
+    })
 }
 
 fn check_export(

@@ -21,8 +21,11 @@ fn main() -> ExitCode {
     compiles_and_caches();
     refusals_come_from_the_child();
     limits_hold();
+    compile_bombs_cost_the_child();
     a_program_that_is_no_compiler_is_named();
-    println!("child: 4 passed");
+    nothing_leaks();
+    a_hundred_plugins_are_small_and_start_fast();
+    println!("child: 7 passed");
     ExitCode::SUCCESS
 }
 
@@ -59,14 +62,14 @@ fn compiles_and_caches() {
     };
     let this = Compiler::this_program().expect("this program");
     let compiled = load(this, Some(cache.clone()), plugin()).expect("loads");
-    compiled.instantiate().expect("an instance");
+    compiled.instantiate(None).expect("an instance");
     // A compiler that does not exist shows that the cache was used.
     let nobody = Compiler::Child {
         program: "/nonexistent".into(),
         limits: CompileLimits::default(),
     };
     let cached = load(nobody, Some(cache), plugin()).expect("loads from the cache");
-    cached.instantiate().expect("an instance");
+    cached.instantiate(None).expect("an instance");
 }
 
 fn refusals_come_from_the_child() {
@@ -103,6 +106,136 @@ fn limits_hold() {
         let error = load(child(limits), None, plugin()).expect_err("a limit");
         assert!(error.contains(wanted), "{error}");
     }
+}
+
+/// A component of some 100 KB that asks the compiler for far more than it may have.
+fn compile_bombs_cost_the_child() {
+    let many = "(func (result i32) (i32.const 1))".repeat(20_000);
+    let adds = "local.get 0 i32.add ".repeat(60_000);
+    let huge = format!("(func (param i32) (result i32) i32.const 1 {adds})");
+    let branches = format!(
+        "(func {} {})",
+        "(block ".repeat(2_000),
+        "(br 0))".repeat(2_000)
+    );
+    let short_of_time = CompileLimits {
+        cpu: Duration::from_secs(1),
+        ..CompileLimits::default()
+    };
+    let short_of_memory = CompileLimits {
+        memory_bytes: 48 << 20,
+        ..CompileLimits::default()
+    };
+    for (what, functions) in [("many", many), ("huge", huge), ("nested", branches)] {
+        let text = format!("(component (core module {functions}))");
+        let bomb = wat::parse_str(text).expect("a component in text form");
+        for limits in [short_of_memory, short_of_time] {
+            let source = Source::Bytes(bomb.clone().into());
+            let error = load(child(limits), None, source).expect_err("no plugin in any case");
+            // The small ones may be compiled in time; then it is what they export that is wrong.
+            let is_told = error.contains("cannot be compiled within the limits")
+                || error.contains("exports no role");
+            assert!(is_told, "{what}: {error}");
+            if limits == short_of_memory {
+                assert!(error.contains("within the limits"), "{what}: {error}");
+            }
+        }
+    }
+}
+
+/// A thousand instances, and a thousand loads from the cache, leave the process as large as it was
+/// after the first hundred.
+fn nothing_leaks() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = CacheOptions {
+        directory: directory.path().join("cache"),
+        key_file: directory.path().join("key"),
+    };
+    let options = EngineOptions {
+        compiler: Compiler::this_program().expect("this program"),
+        cache: Some(cache),
+        instances_max: 4,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(options).expect("an engine");
+    let load = || engine.load(PluginSpec::new("p", plugin())).expect("loads");
+    let kept = load();
+    steady("instances", || {
+        drop(kept.instantiate(None).expect("an instance"))
+    });
+    steady("loads", || {
+        drop(load().instantiate(None).expect("an instance"))
+    });
+}
+
+/// 100 plugins with an instance each: memory beyond the guests' own, and CPU time of a start from
+/// the cache.
+fn a_hundred_plugins_are_small_and_start_fast() {
+    const COUNT: usize = 100;
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = EngineOptions {
+        compiler: Compiler::this_program().expect("this program"),
+        cache: Some(CacheOptions {
+            directory: directory.path().join("cache"),
+            key_file: directory.path().join("key"),
+        }),
+        instances_max: 2 * COUNT as u32,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(options).expect("an engine");
+    let load = || engine.load(PluginSpec::new("p", plugin())).expect("loads");
+    let first = load();
+    let before = resident_bytes();
+    let mut starts = Vec::new();
+    let mut held = Vec::new();
+    for _ in 0..COUNT {
+        let start = cpu_time();
+        let plugin = load();
+        let instance = plugin.instantiate(None).expect("an instance");
+        starts.push(cpu_time() - start);
+        held.push((plugin, instance));
+    }
+    let grown = resident_bytes().saturating_sub(before);
+    starts.sort();
+    let middle = starts[COUNT / 2];
+    println!("child: 100 plugins with an instance each take {grown} bytes");
+    println!("child: a start from the cache takes {middle:?} of CPU time");
+    assert!(grown <= 60 << 20, "100 plugins take {grown} bytes");
+    assert!(
+        middle <= Duration::from_millis(5),
+        "a start takes {middle:?}"
+    );
+
+    let before = resident_bytes();
+    let more: Vec<_> = (0..16)
+        .map(|_| first.instantiate(None).expect("an instance"))
+        .collect();
+    let each = resident_bytes().saturating_sub(before) / more.len();
+    println!("child: an instance takes {each} bytes, with what it has touched of its memory");
+    assert!(each <= 200_000, "an instance takes {each} bytes");
+}
+
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+fn steady(what: &str, mut work: impl FnMut()) {
+    (0..100).for_each(|_| work());
+    let before = resident_bytes();
+    (0..1_000).for_each(|_| work());
+    let grown = resident_bytes().saturating_sub(before);
+    println!("child: 1000 {what} grew the process by {grown} bytes");
+    assert!(grown < 4 << 20, "1000 {what} leak {grown} bytes");
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok());
+    pages.expect("a number") * 4_096
 }
 
 fn a_program_that_is_no_compiler_is_named() {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use waypost_core::limits::Limits;
 use waypost_core::pipeline::{Failure, Item, Outcome, Run, Step, Verdict};
 use waypost_core::route::{PluginIndex, RouteIndex};
-use waypost_host::{CallErrorKind, Instance, MessageRef};
+use waypost_host::{CallErrorKind, Effects, Instance, MessageRef};
 use waypost_wire::record::RecordError;
 use waypost_wire::{Code, Message, RecordRef, Slab};
 
@@ -297,7 +297,7 @@ impl Worker {
         };
         let held = match self.instances.entry(bound.id) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => match plugin.instantiate() {
+            std::collections::hash_map::Entry::Vacant(entry) => match plugin.instantiate(None) {
                 Ok(instance) => entry.insert(Held::new(instance, bound)),
                 Err(error) => {
                     bound.stats.failed(error.to_string(), false);
@@ -318,7 +318,7 @@ impl Worker {
             return Answer::failed("record", "a record of the batch does not parse".to_owned());
         }
         let before = Instant::now();
-        let result = held.instance.call(batch);
+        let result = held.instance.call(batch, &mut Effects::default());
         let stats = &bound.stats;
         stats.called(before.elapsed(), items.len() as u64);
         match result {
@@ -400,6 +400,7 @@ fn kind(kind: CallErrorKind) -> &'static str {
         CallErrorKind::Trap => "trap",
         CallErrorKind::Deadline => "deadline",
         CallErrorKind::Memory => "memory",
+        CallErrorKind::HostCalls => "host-calls",
         CallErrorKind::Output => "output",
         CallErrorKind::Invalid => "invalid",
         CallErrorKind::Unavailable => "unavailable",

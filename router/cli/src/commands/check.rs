@@ -152,6 +152,6 @@ fn check_plugin(
         Ok(loaded) => loaded,
         Err(error) => return Some(error.to_string()),
     };
-    let started = loaded.instantiate();
+    let started = loaded.instantiate(None);
     started.err().map(|error| error.to_string())
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use waypost_client::RecordRef;
 use waypost_host::{
-    CallError, CallErrorKind, Instance, InstanceError, Level, MessageRef, Plugin, Sample, Sink,
-    Verdict,
+    CallError, CallErrorKind, Effects, Instance, InstanceError, Level, MessageRef, Plugin, Sample,
+    Sink, Verdict,
 };
 
 use super::entry::{Effects, Entry};
@@ -57,7 +57,7 @@ impl Trial {
         plugin: Plugin,
         notebook: Arc<Notebook>,
     ) -> Result<(Trial, Effects), InstanceError> {
-        let instance = plugin.instantiate()?;
+        let instance = plugin.instantiate(None)?;
         let effects = notebook.take();
         let trial = Trial {
             plugin,
@@ -115,10 +115,10 @@ impl Trial {
         batch: &[Input],
     ) -> Result<(Vec<Result<Verdict, CallError>>, Effects), CallError> {
         if self.instance.is_lost() {
-            self.instance = self.plugin.instantiate().map_err(restart_failed)?;
+            self.instance = self.plugin.instantiate(None).map_err(restart_failed)?;
         }
         let refs: Vec<MessageRef<'_>> = batch.iter().filter_map(message_ref).collect();
-        let verdicts = self.instance.call(&refs)?;
+        let verdicts = self.instance.call(&refs, &mut Effects::default())?;
         let verdicts = verdicts.into_iter().map(Ok).collect();
         Ok((verdicts, self.notebook.take()))
     }

@@ -11,13 +11,13 @@ use crate::support::{engine, load, puppet, remembering, start, tell};
 
 /// The error of a batch whose second message is the bad one; then the plugin still works.
 fn abuse(plugin: &Plugin, order: &str) -> CallError {
-    let mut instance = plugin.instantiate().expect("an instance");
+    let mut instance = plugin.instantiate(None).expect("an instance");
     let error = tell(&mut instance, &["pass", order, "pass"]).expect_err("an abuse");
     assert_eq!(instance.is_lost(), error.instance_lost, "{error}");
     if error.instance_lost {
         let again = tell(&mut instance, &["pass"]).expect_err("a lost instance");
         assert_eq!(again.kind, CallErrorKind::Internal);
-        instance = plugin.instantiate().expect("another instance");
+        instance = plugin.instantiate(None).expect("another instance");
     }
     assert!(tell(&mut instance, &["pass"]).expect("verdicts").all_pass());
     error
@@ -167,10 +167,11 @@ fn a_flood_of_log_lines_is_cut() {
     let spec = puppet(Role::Filter, &[]);
     let limits = Limits {
         log_bytes_per_second: 1_000,
+        call_cpu: Duration::from_secs(5),
         ..spec.limits.clone()
     };
     let plugin = engine.load(PluginSpec { limits, ..spec }).expect("loads");
-    let mut instance = plugin.instantiate().expect("an instance");
+    let mut instance = plugin.instantiate(None).expect("an instance");
     assert!(
         tell(&mut instance, &["log 5000"])
             .expect("verdicts")
@@ -188,7 +189,7 @@ fn a_flood_of_log_lines_is_cut() {
 
 #[test]
 fn init_has_its_own_errors() {
-    let start = |how| load(quick(puppet(Role::Filter, &[("init", how)]))).instantiate();
+    let start = |how| load(quick(puppet(Role::Filter, &[("init", how)]))).instantiate(None);
     let error = start("refuse").expect_err("refused").to_string();
     let wanted = "plugin 'puppet' refuses its settings: setting 'init': 'refuse' is not for me";
     assert_eq!(error, wanted);
@@ -202,7 +203,7 @@ fn init_has_its_own_errors() {
             other => panic!("{how}: {other:?}"),
         }
     }
-    let field = load(puppet(Role::Filter, &[("field", "colour")])).instantiate();
+    let field = load(puppet(Role::Filter, &[("field", "colour")])).instantiate(None);
     let error = field.expect_err("no such field").to_string();
     assert!(error.contains("field 'colour', expected key"), "{error}");
 }
@@ -212,15 +213,15 @@ fn instances_are_bounded_and_come_back() {
     let (engine, _) = remembering();
     let plugin = engine.load(puppet(Role::Filter, &[])).expect("loads");
     let held: Vec<_> = (0..4)
-        .map(|_| plugin.instantiate().expect("room for four"))
+        .map(|_| plugin.instantiate(None).expect("room for four"))
         .collect();
     let error = plugin
-        .instantiate()
+        .instantiate(None)
         .expect_err("no room for five")
         .to_string();
     assert!(error.contains("cannot be instantiated"), "{error}");
     drop(held);
-    assert!(plugin.instantiate().is_ok(), "there is room again");
+    assert!(plugin.instantiate(None).is_ok(), "there is room again");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_file_that_is_not_there_is_named() {
 #[test]
 fn missing_exports_are_named() {
     let error = refusal("(component)");
-    assert!(error.contains("exports no role: expected one of waypost:plugin/filter@0.1.0,"));
+    assert!(error.contains("exports no role: expected one of waypost:plugin/filter@0.1.1,"));
     assert!(error.ends_with("it exports nothing"), "{error}");
     let instance = |name: &str| format!("(instance $i) (export \"{name}\" (instance $i))");
     let error = refusal(&format!(
@@ -53,7 +53,7 @@ fn missing_exports_are_named() {
         instance("waypost:plugin/filter@0.1.0")
     ));
     assert!(
-        error.ends_with("does not export waypost:plugin/lifecycle@0.1.0#init"),
+        error.ends_with("does not export waypost:plugin/lifecycle@0.1.1#init"),
         "{error}"
     );
     let error = refusal(&format!(
@@ -62,7 +62,7 @@ fn missing_exports_are_named() {
     ));
     assert!(
         error.ends_with(
-            "exports waypost:plugin/filter@0.2.0, but this router speaks waypost:plugin/filter@0.1.0"
+            "exports waypost:plugin/filter@0.2.0, but this router speaks waypost:plugin/filter@0.1.1"
         ),
         "{error}"
     );
@@ -91,12 +91,12 @@ fn imports_that_are_not_offered_are_named() {
             "(component (import \"{name}\" (instance {body})))"
         ))
     };
-    let error = import("waypost:plugin/state@0.1.0", "(export \"get\" (func))");
-    let wanted = "imports waypost:plugin/state@0.1.0, which this router does not offer";
+    let error = import("waypost:plugin/files@0.1.0", "(export \"open\" (func))");
+    let wanted = "imports waypost:plugin/files@0.1.0, which this router does not offer";
     assert!(error.ends_with(wanted), "{error}");
     let error = import("waypost:plugin/log@0.2.0", "(export \"log\" (func))");
     let wanted =
-        "imports waypost:plugin/log@0.2.0, but this router speaks waypost:plugin/log@0.1.0";
+        "imports waypost:plugin/log@0.2.0, but this router speaks waypost:plugin/log@0.1.1";
     assert!(error.ends_with(wanted), "{error}");
     let error = import("waypost:plugin/log@0.1.9", "(export \"shout\" (func))");
     let wanted = "imports waypost:plugin/log@0.1.9#shout, which this router does not offer";
@@ -136,7 +136,7 @@ fn of_several_roles_one_must_be_named() {
     spec.role = Some(Role::Route);
     let error = engine().load(spec).expect_err("another role").to_string();
     assert!(
-        error.ends_with("does not export waypost:plugin/route@0.1.0"),
+        error.ends_with("does not export waypost:plugin/route@0.1.1"),
         "{error}"
     );
 }
@@ -160,7 +160,7 @@ fn a_cached_plugin_loads_and_a_damaged_one_is_compiled_anew() {
             .expect("an engine")
             .load(spec)
             .expect("loads");
-        let mut instance = plugin.instantiate().expect("an instance");
+        let mut instance = plugin.instantiate(None).expect("an instance");
         assert!(tell(&mut instance, &["x"]).expect("verdicts").all_pass());
     };
     let file = || {

@@ -3,9 +3,12 @@
 //! The guests are committed as components, so that no guest toolchain is needed; `plugins/build`
 //! makes them anew. `puppet` does to each message what its header `do` says.
 
+mod corpus;
+mod effects;
 mod hostile;
 mod loading;
 mod malformed;
 mod quakes;
 mod support;
 mod verdicts;
+mod written;

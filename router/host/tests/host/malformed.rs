@@ -4,6 +4,7 @@
 use waypost_host::{CallErrorKind, PluginSpec, Source};
 
 use crate::support::{engine, tell};
+use crate::written::Written;
 
 /// A filter whose answer is the bytes at 256 of its memory, and which gives `allocated` as the
 /// place for its arguments. `data` has escapes as the text format has them.
@@ -12,51 +13,12 @@ fn filter(data: &[(u32, &str)], allocated: i32) -> Vec<u8> {
         .iter()
         .map(|(at, bytes)| format!("(data (i32.const {at}) \"{bytes}\")"))
         .collect();
-    let text = format!(
-        r#"(component
-          (core module $m
-            (memory (export "memory") 1)
-            (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const {allocated})
-            (func (export "init") (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
-              i32.const 16)
-            (func (export "filter") (param i32 i32 i32 i32 i32 i32) (result i32) i32.const 256)
-            {data})
-          (core instance $m (instantiate $m))
-          (type $config' (record (field "plugin" string) (field "role" string)
-            (field "instance" u32) (field "settings" (list (tuple string string)))
-            (field "destinations" (list string))))
-          (export $config "config" (type $config'))
-          (type $headers' (variant (case "nothing") (case "only" (list string)) (case "everything")))
-          (export $headers "header-interest" (type $headers'))
-          (type $payload' (variant (case "nothing") (case "prefix" u32) (case "everything")))
-          (export $payload "payload-interest" (type $payload'))
-          (type $interest' (record (field "headers" $headers) (field "payload" $payload)
-            (field "fields" (list string)) (field "max-batch" u32)))
-          (export $interest "interest" (type $interest'))
-          (type $init-error' (record (field "setting" (option string)) (field "message" string)))
-          (export $init-error "init-error" (type $init-error'))
-          (type $batch' (record (field "count" u32) (field "stride" u32)
-            (field "index" (list u32)) (field "arena" (list u8))))
-          (export $batch "batch" (type $batch'))
-          (type $error' (variant (case "invalid" string) (case "unavailable" string)
-            (case "internal" string)))
-          (export $error "error" (type $error'))
-          (type $decision' (enum "pass" "drop" "reject" "retry" "dead-letter"))
-          (export $decision "decision" (type $decision'))
-          (type $decisions' (record (field "each" (list $decision))
-            (field "reasons" (list (tuple u32 string)))))
-          (export $decisions "decisions" (type $decisions'))
-          (func $init (param "config" $config) (result (result $interest (error $init-error)))
-            (canon lift (core func $m "init") (memory (core memory $m "memory")) (realloc (core func $m "realloc"))))
-          (func $filter (param "batch" $batch) (result (result $decisions (error $error)))
-            (canon lift (core func $m "filter") (memory (core memory $m "memory"))
-              (realloc (core func $m "realloc"))))
-          (instance $lifecycle (export "init" (func $init)))
-          (export "waypost:plugin/lifecycle@0.1.0" (instance $lifecycle))
-          (instance $filters (export "filter" (func $filter)))
-          (export "waypost:plugin/filter@0.1.0" (instance $filters)))"#
-    );
-    wat::parse_str(text).expect("a component in text form")
+    let written = Written {
+        realloc: &format!("i32.const {allocated}"),
+        items: &data,
+        ..Written::default()
+    };
+    written.component()
 }
 
 fn load(component: Vec<u8>) -> waypost_host::Plugin {
@@ -101,7 +63,7 @@ fn answers_that_break_the_binary_interface_cost_the_call() {
         ),
     ] {
         let mut instance = load(filter(&data, 4096))
-            .instantiate()
+            .instantiate(None)
             .expect("an instance");
         let error = tell(&mut instance, &["x"]).expect_err(what);
         assert_eq!(
@@ -117,7 +79,7 @@ fn answers_that_break_the_binary_interface_cost_the_call() {
 fn a_right_answer_from_the_same_guest_is_taken() {
     let data = [(260, r"\00\04\00\00\01\00\00\00"), (1024, r"\00")];
     let mut instance = load(filter(&data, 4096))
-        .instantiate()
+        .instantiate(None)
         .expect("an instance");
     assert!(tell(&mut instance, &["x"]).expect("verdicts").all_pass());
 }
@@ -126,7 +88,7 @@ fn a_right_answer_from_the_same_guest_is_taken() {
 fn an_allocator_that_points_outside_costs_the_instance() {
     for outside in [65_536, 65_535, -16, 4097] {
         let error = load(filter(&[], outside))
-            .instantiate()
+            .instantiate(None)
             .expect_err("no place for settings");
         assert!(
             error.to_string().contains("fails in init: bad output"),

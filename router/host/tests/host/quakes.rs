@@ -22,7 +22,7 @@ fn start(name: &str, settings: &[(&str, &str)], destinations: &[&str]) -> Instan
         .map(|(k, v)| (k.to_string(), v.to_string()))
         .collect();
     spec.destinations = destinations.iter().map(|d| d.to_string()).collect();
-    load(spec).instantiate().expect("an instance")
+    load(spec).instantiate(None).expect("an instance")
 }
 
 #[test]
@@ -196,7 +196,10 @@ fn mistakes_in_settings_are_named() {
     ] {
         let mut spec = PluginSpec::new(name, stock(name));
         spec.settings = vec![(setting.into(), value.into())];
-        let error = load(spec).instantiate().expect_err("a mistake").to_string();
+        let error = load(spec)
+            .instantiate(None)
+            .expect_err("a mistake")
+            .to_string();
         assert!(error.contains(wanted), "{error}");
     }
 }

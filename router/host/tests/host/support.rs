@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use waypost_host::{
-    CacheOptions, Engine, EngineOptions, Instance, Level, MessageRef, Plugin, PluginSpec, Role,
-    Sample, Sink, Source, Verdicts,
+    CacheOptions, Effects, Engine, EngineOptions, Instance, Level, MessageRef, Plugin, PluginSpec,
+    Role, Sample, Sink, Source, Verdicts,
 };
 use waypost_wire::record::{Message, RecordRef};
 
@@ -69,7 +69,7 @@ pub fn load(spec: PluginSpec) -> Plugin {
 /// An instance of the puppet.
 pub fn start(role: Role, settings: &[(&str, &str)]) -> Instance {
     load(puppet(role, settings))
-        .instantiate()
+        .instantiate(None)
         .expect("an instance")
 }
 
@@ -88,7 +88,7 @@ pub fn call(
         .iter()
         .map(|body| MessageRef::new(RecordRef::parse(body).expect("a valid body"), 1_000))
         .collect();
-    instance.call(&batch)
+    instance.call(&batch, &mut Effects::default())
 }
 
 /// Calls an instance with one order for each message.

@@ -348,7 +348,7 @@ impl Plugins {
             .any(|grant| plugin.grants.contains(grant));
         let count = if is_serial { 1 } else { self.workers.count() };
         let instances: Result<Vec<Instance>, _> =
-            (0..count).map(|_| loaded.instantiate()).collect();
+            (0..count).map(|_| loaded.instantiate(None)).collect();
         Ok(Prepared {
             destinations,
             plugin: loaded,

@@ -159,6 +159,7 @@ pub(crate) fn spec(
         emitted_bytes: limits.output_bytes as usize,
         payload_bytes: of_node.payload_bytes as usize,
         log_bytes_per_second: u32::try_from(limits.log_bytes_per_second).unwrap_or(u32::MAX),
+        ..waypost_host::Limits::default()
     };
     spec
 }

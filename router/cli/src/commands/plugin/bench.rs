@@ -9,8 +9,8 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use waypost_client::Message;
 use waypost_host::{
-    Engine, HeaderInterest, Instance, Interest, MessageRef, PayloadInterest, Plugin, PluginSpec,
-    Role, Source, Verdict,
+    Effects, Engine, HeaderInterest, Instance, Interest, MessageRef, PayloadInterest, Plugin,
+    PluginSpec, Role, Source, Verdict,
 };
 use waypost_wire::BATCH_MESSAGES_MAX;
 
@@ -134,16 +134,16 @@ impl Subject {
                 "made: 37 B of topic, 4 headers, 128 B of payload".into(),
             ),
         };
-        let mut instance = self.plugin.instantiate()?;
+        let mut instance = self.plugin.instantiate(None)?;
         let total = inputs.len();
         let mut fit = Vec::new();
         let mut refused = None;
         for input in inputs {
             if instance.is_lost() {
-                instance = self.plugin.instantiate()?;
+                instance = self.plugin.instantiate(None)?;
             }
             let refs: Vec<_> = message_ref(&input).into_iter().collect();
-            match instance.call(&refs) {
+            match instance.call(&refs, &mut Effects::default()) {
                 Ok(_) => fit.push(input),
                 Err(error) => refused = Some((input.line, error)),
             }
@@ -167,7 +167,7 @@ impl Subject {
         time: Duration,
     ) -> anyhow::Result<Report> {
         let noop = self.noop()?;
-        let (mut instance, mut floor) = (self.plugin.instantiate()?, noop.instantiate()?);
+        let (mut instance, mut floor) = (self.plugin.instantiate(None)?, noop.instantiate(None)?);
         let memory_start = instance.memory_bytes();
         let mut rows = Vec::new();
         let mut calls = 0;
@@ -208,7 +208,7 @@ impl Subject {
 
     /// A plugin in the same role, that asks for about as much and does nothing.
     fn noop(&self) -> anyhow::Result<Plugin> {
-        let interest = self.plugin.instantiate()?;
+        let interest = self.plugin.instantiate(None)?;
         let interest = interest.interest();
         let asks = match (&interest.headers, interest.payload) {
             (HeaderInterest::Nothing, PayloadInterest::Nothing) => "topic",
@@ -230,7 +230,7 @@ impl Subject {
         let mut times = Vec::new();
         for _ in 0..INSTANTIATED {
             let began = Instant::now();
-            let instance = self.plugin.instantiate()?;
+            let instance = self.plugin.instantiate(None)?;
             times.push(began.elapsed());
             drop(instance);
         }
@@ -268,7 +268,9 @@ fn turn_of(
     };
     loop {
         for batch in messages.chunks_exact(batch) {
-            let verdicts = instance.call(batch).context("the call fails")?;
+            let verdicts = instance
+                .call(batch, &mut Effects::default())
+                .context("the call fails")?;
             turn.messages += verdicts.len() as u64;
             turn.calls += 1;
         }
@@ -291,7 +293,9 @@ fn traffic(instance: &mut Instance, inputs: &[Input]) -> anyhow::Result<(u64, u6
     for input in inputs {
         bytes_in += packed_bytes(&input.message, instance.interest());
         let refs: Vec<_> = message_ref(input).into_iter().collect();
-        let verdicts = instance.call(&refs).context("the call fails")?;
+        let verdicts = instance
+            .call(&refs, &mut Effects::default())
+            .context("the call fails")?;
         bytes_out += verdicts.iter().map(verdict_bytes).sum::<usize>();
     }
     let messages = inputs.len().max(1);

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions, PluginSpec, Role, Sink, Source};
+use waypost_host::{
+    CacheOptions, Compiler, Engine, EngineOptions, Grants, PluginSpec, Role, Sink, Source,
+};
 
 use crate::connect::state_dir;
 use crate::project::Project;
@@ -58,6 +60,8 @@ impl SetupArgs {
         let mut spec = PluginSpec::new(name, Source::File(file.to_owned()));
         spec.role = self.role.or(role);
         spec.settings = setup.settings;
+        // Nothing was granted yet: what it needs is shown, not refused.
+        spec.grants = Grants::all();
         spec.destinations = match self.destinations.is_empty() {
             true => setup.destinations,
             false => self.destinations.clone(),

@@ -77,7 +77,7 @@ impl Verified {
     /// Makes an instance.
     pub fn start(&self) -> Result<Started, InstanceError> {
         let began = Instant::now();
-        let instance = self.plugin.instantiate()?;
+        let instance = self.plugin.instantiate(None)?;
         Ok(Started {
             instance,
             within: began.elapsed(),

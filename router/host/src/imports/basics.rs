@@ -1,63 +1,28 @@
-//! What a component may import: `log`, `clock`, `metrics`, `payload`.
-//!
-//! Each is small, synchronous and never waits; nothing else is in the linker, WASI least of all.
+//! `log`, `clock`, `random`, `metrics`, `payload`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Lower};
+use ring::rand::{SecureRandom, SystemRandom};
+use wasmtime::component::LinkerInstance;
 
+use super::{HostCallError, HostState, Level};
 use crate::bindings::offered::{
-    AddParams, LogParams, NameParams, ReadParams, ReadReturn, ValueParams,
+    AddParams, BytesReturn, LenParams, LogParams, NameParams, ReadParams, ReadReturn, ValueParams,
 };
-use crate::lent::LentPayloads;
-use crate::limits::Accountant;
-use crate::sink::{LOG_LINE_BYTES_MAX, LogMeter, Sample, Sink};
-use crate::ticker::Deadline;
-
-/// How much a log line matters.
-#[derive(ComponentType, Lift, Lower, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[component(enum)]
-#[repr(u8)]
-pub enum Level {
-    /// For whoever debugs the plugin, in the finest grain.
-    #[component(name = "trace")]
-    Trace,
-    /// For whoever debugs the plugin.
-    #[component(name = "debug")]
-    Debug,
-    /// Worth knowing.
-    #[component(name = "info")]
-    Info,
-    /// Something is wrong, and was dealt with.
-    #[component(name = "warn")]
-    Warn,
-    /// Something is wrong.
-    #[component(name = "error")]
-    Error,
-}
+use crate::sink::Sample;
 
 /// The most metrics of one instance.
-pub(crate) const METRICS_MAX: usize = 64;
+const METRICS_MAX: usize = 64;
 const METRIC_NAME_BYTES_MAX: usize = 64;
 /// The most bytes that one `payload.read` gives.
 pub(crate) const READ_BYTES_MAX: u32 = 1 << 20;
-
-/// What a store carries: everything that the imports, the limiter and the deadline need.
-pub(crate) struct HostState {
-    pub plugin: Arc<str>,
-    pub accountant: Accountant,
-    pub deadline: Deadline,
-    pub payloads: LentPayloads,
-    pub log_meter: Arc<LogMeter>,
-    pub sink: Arc<dyn Sink>,
-    pub start: Instant,
-    pub metrics: Metrics,
-}
+/// The most bytes that one `random.bytes` gives.
+const RANDOM_BYTES_MAX: u32 = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+pub(super) enum Kind {
     Counter,
     Gauge,
     Histogram,
@@ -65,7 +30,7 @@ enum Kind {
 
 /// The metrics that an instance has registered; a handle is an index.
 #[derive(Debug, Default)]
-pub(crate) struct Metrics {
+pub(super) struct Metrics {
     registered: Vec<(Kind, Arc<str>)>,
     handles: HashMap<(Kind, Arc<str>), u32>,
 }
@@ -98,19 +63,6 @@ fn is_metric_name(name: &str) -> bool {
 }
 
 impl HostState {
-    fn log(&self, level: Level, mut line: &str) {
-        if line.len() > LOG_LINE_BYTES_MAX {
-            line = &line[..line.floor_char_boundary(LOG_LINE_BYTES_MAX)];
-        }
-        let Some(dropped) = self.log_meter.admit(line.len()) else {
-            return;
-        };
-        if dropped > 0 {
-            self.sink.log_dropped(&self.plugin, dropped);
-        }
-        self.sink.log(&self.plugin, level, line);
-    }
-
     fn register(&mut self, kind: Kind, name: &str) -> u32 {
         self.metrics.register(kind, name).unwrap_or_else(|why| {
             let name: String = name.chars().take(METRIC_NAME_BYTES_MAX).collect();
@@ -126,61 +78,90 @@ impl HostState {
         if let Some((registered, name)) = self.metrics.registered.get(handle as usize)
             && *registered == kind
         {
-            self.sink.metric(&self.plugin, name, sample);
+            self.sink.metric(&self.around.plugin, name, sample);
         }
     }
 }
 
-/// Puts all imports into a linker.
-pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    log(&mut linker.instance("waypost:plugin/log@0.1.0")?)?;
-    clock(&mut linker.instance("waypost:plugin/clock@0.1.0")?)?;
-    metrics(&mut linker.instance("waypost:plugin/metrics@0.1.0")?)?;
-    payload(&mut linker.instance("waypost:plugin/payload@0.1.0")?)
-}
+type Instance<'a> = LinkerInstance<'a, HostState>;
 
-fn log(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
-    instance.func_wrap("log", |store, (level, message): LogParams| {
+pub(super) fn log(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
+    instance.func_wrap("log", |mut store, (level, message): LogParams| {
+        store.data_mut().enter("log.log")?;
+        // Borrowed from the guest's memory: a line of megabytes is looked at, not copied.
+        let message = message.to_str(&store)?;
         store.data().log(level, &message);
         Ok(())
     })
 }
 
-fn clock(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
-    instance.func_wrap("now-ms", |_, (): ()| {
+pub(super) fn clock(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
+    instance.func_wrap("now-ms", |mut store, (): ()| {
+        store.data_mut().enter("clock.now-ms")?;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Ok((u64::try_from(now.as_millis()).unwrap_or(u64::MAX),))
     })?;
-    instance.func_wrap("monotonic-ns", |store, (): ()| {
-        let elapsed = store.data().start.elapsed();
+    instance.func_wrap("monotonic-ns", |mut store, (): ()| {
+        store.data_mut().enter("clock.monotonic-ns")?;
+        let elapsed = store.data().around.start.elapsed();
         Ok((u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),))
     })
 }
 
-fn metrics(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
+fn random_bytes<const N: usize>(import: &'static str) -> Result<[u8; N], HostCallError> {
+    let mut bytes = [0; N];
+    fill(import, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn fill(import: &'static str, bytes: &mut [u8]) -> Result<(), HostCallError> {
+    SystemRandom::new()
+        .fill(bytes)
+        .map_err(|_| HostCallError::NoRandomness { import })
+}
+
+pub(super) fn random(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
+    instance.func_wrap("bytes", |mut store, (len,): LenParams| {
+        store.data_mut().enter("random.bytes")?;
+        let mut bytes = vec![0; len.min(RANDOM_BYTES_MAX) as usize];
+        fill("random.bytes", &mut bytes)?;
+        let bytes: BytesReturn = (bytes,);
+        Ok(bytes)
+    })?;
+    instance.func_wrap("number", |mut store, (): ()| {
+        store.data_mut().enter("random.number")?;
+        Ok((u64::from_le_bytes(random_bytes("random.number")?),))
+    })
+}
+
+pub(super) fn metrics(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
     let kinds = [
-        ("counter", Kind::Counter),
-        ("gauge", Kind::Gauge),
-        ("histogram", Kind::Histogram),
+        ("counter", "metrics.counter", Kind::Counter),
+        ("gauge", "metrics.gauge", Kind::Gauge),
+        ("histogram", "metrics.histogram", Kind::Histogram),
     ];
-    for (function, kind) in kinds {
+    for (function, import, kind) in kinds {
         instance.func_wrap(function, move |mut store, (name,): NameParams| {
+            store.data_mut().enter(import)?;
             Ok((store.data_mut().register(kind, &name),))
         })?;
     }
-    instance.func_wrap("add", |store, (handle, delta): AddParams| {
+    instance.func_wrap("add", |mut store, (handle, delta): AddParams| {
+        store.data_mut().enter("metrics.add")?;
         store
             .data()
             .record(handle, Kind::Counter, Sample::Add(delta));
         Ok(())
     })?;
-    instance.func_wrap("set", |store, (handle, value): ValueParams| {
+    instance.func_wrap("set", |mut store, (handle, value): ValueParams| {
+        store.data_mut().enter("metrics.set")?;
         store.data().record(handle, Kind::Gauge, Sample::Set(value));
         Ok(())
     })?;
-    instance.func_wrap("observe", |store, (handle, value): ValueParams| {
+    instance.func_wrap("observe", |mut store, (handle, value): ValueParams| {
+        store.data_mut().enter("metrics.observe")?;
         store
             .data()
             .record(handle, Kind::Histogram, Sample::Observe(value));
@@ -188,8 +169,9 @@ fn metrics(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()>
     })
 }
 
-fn payload(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
-    instance.func_wrap("read", |store, (message, offset, len): ReadParams| {
+pub(super) fn payload(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
+    instance.func_wrap("read", |mut store, (message, offset, len): ReadParams| {
+        store.data_mut().enter("payload.read")?;
         let read: ReadReturn = (store.data().payloads.read(message, offset, len),);
         Ok(read)
     })

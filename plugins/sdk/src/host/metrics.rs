@@ -1,26 +1,6 @@
-//! What a plugin may ask of the router: log lines, the time, metrics.
-//!
-//! Only what is called becomes an import of the component.
+//! Numbers for the router's metrics. Register them in `init`; at most 64.
 
-use crate::raw;
-
-pub use raw::log::Level;
-
-/// Writes a line to the router's log. Past the plugin's limit of bytes a second, lines are counted
-/// and thrown away.
-pub fn log(level: Level, message: &str) {
-    raw::log::log(level, message);
-}
-
-/// The wall clock, in ms since 1970; it may jump.
-pub fn now_ms() -> u64 {
-    raw::clock::now_ms()
-}
-
-/// A clock that never goes back, in ns from an arbitrary start.
-pub fn monotonic_ns() -> u64 {
-    raw::clock::monotonic_ns()
-}
+use super::imported::metrics as imported;
 
 /// A number that only grows.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +9,12 @@ pub struct Counter(u32);
 impl Counter {
     /// Registers it; call this in `init`. The name is `[a-z][a-z0-9_]*`, at most 64 bytes.
     pub fn new(name: &str) -> Counter {
-        Counter(raw::metrics::counter(name))
+        Counter(imported::counter(name))
     }
 
     /// Adds to it.
     pub fn add(self, delta: u64) {
-        raw::metrics::add(self.0, delta);
+        imported::add(self.0, delta);
     }
 }
 
@@ -45,12 +25,12 @@ pub struct Gauge(u32);
 impl Gauge {
     /// Registers it; call this in `init`. The name is `[a-z][a-z0-9_]*`, at most 64 bytes.
     pub fn new(name: &str) -> Gauge {
-        Gauge(raw::metrics::gauge(name))
+        Gauge(imported::gauge(name))
     }
 
     /// Sets it.
     pub fn set(self, value: f64) {
-        raw::metrics::set(self.0, value);
+        imported::set(self.0, value);
     }
 }
 
@@ -61,11 +41,11 @@ pub struct Histogram(u32);
 impl Histogram {
     /// Registers it; call this in `init`. The name is `[a-z][a-z0-9_]*`, at most 64 bytes.
     pub fn new(name: &str) -> Histogram {
-        Histogram(raw::metrics::histogram(name))
+        Histogram(imported::histogram(name))
     }
 
     /// Records one value.
     pub fn observe(self, value: f64) {
-        raw::metrics::observe(self.0, value);
+        imported::observe(self.0, value);
     }
 }
