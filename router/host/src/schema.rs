@@ -51,11 +51,12 @@ enum Kind {
     Boolean,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// In the order in which they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Bound {
     Minimum,
-    Maximum,
     ExclusiveMinimum,
+    Maximum,
     ExclusiveMaximum,
 }
 

@@ -130,6 +130,7 @@ fn setting(value: &Value, at: &str) -> Read<Setting> {
             }
         }
     }
+    setting.bounds.sort_by_key(|(bound, _)| *bound);
     Ok(setting)
 }
 

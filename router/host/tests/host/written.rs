@@ -68,9 +68,9 @@ impl Written<'_> {
             (export "log" (func $log))))))
           {TYPES}
           (func $init (param "config" $config) (result (result $interest (error $init-error)))
-            (canon lift (core func $m "init") (memory $memory) (realloc (func $m "realloc"))))
+            (canon lift (core func $m "init") (memory $memory) (realloc (core func $m "realloc"))))
           (func $filter (param "batch" $batch) (result (result $decisions (error $error)))
-            (canon lift (core func $m "filter") (memory $memory) (realloc (func $m "realloc"))))
+            (canon lift (core func $m "filter") (memory $memory) (realloc (core func $m "realloc"))))
           (instance $lifecycle (export "init" (func $init)))
           (export "waypost:plugin/lifecycle@0.1.1" (instance $lifecycle))
           (instance $filters (export "filter" (func $filter)))
