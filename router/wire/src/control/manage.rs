@@ -178,10 +178,6 @@ pub struct Managed {
 
 /// The alternatives of [`Managed`].
 #[derive(Clone, PartialEq, prost::Oneof)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one answer at a time, and the largest is a queue's state"
-)]
 pub enum ManagedResponse {
     /// See [`Done`].
     #[prost(message, tag = "1")]
