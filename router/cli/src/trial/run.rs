@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use waypost_client::RecordRef;
 use waypost_host::{
-    CallError, CallErrorKind, Effects, Instance, InstanceError, Level, MessageRef, Plugin, Sample,
-    Sink, Verdict,
+    CallError, CallErrorKind, Effects as HostEffects, Instance, InstanceError, Level, MessageRef,
+    Plugin, Sample, Sink, Verdict,
 };
 
 use super::entry::{Effects, Entry};
@@ -118,7 +118,7 @@ impl Trial {
             self.instance = self.plugin.instantiate(None).map_err(restart_failed)?;
         }
         let refs: Vec<MessageRef<'_>> = batch.iter().filter_map(message_ref).collect();
-        let verdicts = self.instance.call(&refs, &mut Effects::default())?;
+        let verdicts = self.instance.call(&refs, &mut HostEffects::default())?;
         let verdicts = verdicts.into_iter().map(Ok).collect();
         Ok((verdicts, self.notebook.take()))
     }
