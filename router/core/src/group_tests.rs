@@ -211,6 +211,19 @@ fn a_lease_is_any_set_of_offsets() {
     );
 }
 
+/// Acks up to an offset look at nothing behind it, whatever their consumer holds there.
+#[test]
+fn acks_up_to_an_offset_in_order_of_single_deliveries() {
+    let mut group = Group::new(GroupKind::Shared, 0);
+    for consumer in (0..20_000).map(|n| n % 2) {
+        deliver(&mut group, consumer, 20_000, 1, 100).unwrap();
+    }
+    for last in 0..20_000 {
+        assert_eq!(group.ack(last % 2, &[r(0, last)]), [r(last, last)]);
+    }
+    assert_eq!((group.floor(), group.in_flight()), (20_000, 0));
+}
+
 proptest! {
     #[test]
     fn like_a_table_of_messages(ops in proptest::collection::vec((0u8..8, 1u64..4, 0u64..700, 0u64..8), 0..120), wide in 1u64..60) {

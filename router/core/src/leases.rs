@@ -19,6 +19,8 @@ pub(crate) struct Lease {
     pub attempt: u32,
     /// In ms of the monotonic clock.
     pub deadline: u64,
+    /// No message of it has a lower offset.
+    pub first: u64,
 }
 
 /// Offsets that a range may have to be looked through; a longer one is looked for in what its
@@ -29,7 +31,8 @@ const NARROW: u64 = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     lots: Lots<Lease>,
-    by_consumer: BTreeSet<(ConsumerId, LotId)>,
+    /// In order of their first offsets.
+    by_consumer: BTreeSet<(ConsumerId, u64, LotId)>,
     deadlines: BTreeSet<(u64, LotId)>,
     offsets: u64,
 }
@@ -92,15 +95,17 @@ impl Leases {
         while let Some(Attempted { attempt, .. }) = rest.first().copied() {
             let alike = rest.iter().take_while(|run| run.attempt == attempt).count();
             let (these, later) = rest.split_at(alike);
+            let ranges: Vec<Range> = these.iter().map(|run| run.range).collect();
+            let first = ranges.iter().map(|range| range.first).min().unwrap_or(0);
             let lease = Lease {
                 consumer,
                 attempt,
                 deadline,
+                first,
             };
-            let ranges: Vec<Range> = these.iter().map(|run| run.range).collect();
             self.offsets += ranges.iter().map(Range::count).sum::<u64>();
             let id = self.lots.open(lease, &ranges);
-            self.by_consumer.insert((consumer, id));
+            self.by_consumer.insert((consumer, first, id));
             self.deadlines.insert((deadline, id));
             rest = later;
         }
@@ -112,10 +117,11 @@ impl Leases {
         if !ranges.iter().any(is_wide) {
             return self.take_if(ranges, |lease| lease.consumer == consumer);
         }
-        // Others may hold far more of it.
-        let lots = (consumer, 0)..=(consumer, LotId::MAX);
-        let lots: Vec<LotId> = self.by_consumer.range(lots).map(|(_, id)| *id).collect();
-        let mut held: Vec<Range> = lots.iter().flat_map(|id| self.lots.members(*id)).collect();
+        // Others may hold far more of it; what it holds behind it is not looked at.
+        let last = ranges.iter().map(|range| range.last).max().unwrap_or(0);
+        let lots = (consumer, 0, 0)..=(consumer, last, LotId::MAX);
+        let lots = self.by_consumer.range(lots);
+        let mut held: Vec<Range> = lots.flat_map(|(.., id)| self.lots.members(*id)).collect();
         held.sort_unstable();
         let mut taken = Vec::new();
         for range in ranges {
@@ -156,7 +162,8 @@ impl Leases {
     fn close(&mut self, emptied: &[LotId]) {
         for id in emptied {
             if let Some(lease) = self.lots.close(*id) {
-                self.by_consumer.remove(&(lease.consumer, *id));
+                let its = (lease.consumer, lease.first, *id);
+                self.by_consumer.remove(&its);
                 self.deadlines.remove(&(lease.deadline, *id));
             }
         }
