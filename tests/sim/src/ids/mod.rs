@@ -26,7 +26,8 @@ use waypost_wire::{Code, Message};
 use crate::dice::Dice;
 use crate::invariants::Violation;
 use crate::trace::Trace;
-use crate::world::{dir, is_off, log_options};
+use crate::world::disk::is_off;
+use crate::world::{dir, log_options};
 use oracle::{Oracle, Try};
 
 const NO_WINDOW: &str = "none";
