@@ -40,7 +40,12 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms for tests only: nothing depends on them.
-const TEST_ROOMS: &[&str] = &["waypost-sim", "waypost-e2e", "waypost-layering"];
+const TEST_ROOMS: &[&str] = &[
+    "waypost-sim",
+    "waypost-e2e",
+    "waypost-languages",
+    "waypost-layering",
+];
 
 /// Room, the crates that it never reaches, and why.
 const NEVER: &[(&str, &[&str], &str)] = &[

@@ -1,0 +1,3 @@
+module waypost.local/waypost
+
+go 1.24
