@@ -13,6 +13,7 @@
 //! | [`drain`] | stopping under load |
 //! | [`manage`] | management and the admin page |
 //! | [`queues`] | kinds of groups, filters, places, limits, expiry and dead letters |
+//! | [`crowd`] | many queues and consumers, good and bad, and a message that is always nacked |
 //! | [`replay`] | copies of what a queue holds, through the routes |
 //! | [`python`] | whether docs/protocol.md is enough for a client |
 //!
@@ -27,6 +28,7 @@
 mod backup;
 mod child;
 mod clients;
+mod crowd;
 mod data_dir;
 mod deploys;
 mod disk_full;
