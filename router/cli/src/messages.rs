@@ -31,10 +31,7 @@ pub fn to_json(record: &RecordRef<'_>, about: &[(&str, Value)]) -> Value {
         object.insert((*name).to_owned(), value.clone());
     }
     object.insert("topic".into(), record.topic().into());
-    let text = |object: &mut Map<String, Value>, name: &str, bytes: &[u8]| match text_of(bytes) {
-        Some(text) => object.insert(name.into(), text.into()),
-        None => object.insert(format!("{name}_base64"), BASE64.encode(bytes).into()),
-    };
+    let text = put_bytes;
     if let Some(key) = record.key() {
         text(&mut object, "key", key);
     }
@@ -62,6 +59,14 @@ pub fn to_json(record: &RecordRef<'_>, about: &[(&str, Value)]) -> Value {
     }
     text(&mut object, "payload", record.payload());
     Value::Object(object)
+}
+
+/// Bytes under a name: as text where they are, else in base64 with that in the name.
+pub fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match text_of(bytes) {
+        Some(text) => object.insert(name.into(), text.into()),
+        None => object.insert(format!("{name}_base64"), BASE64.encode(bytes).into()),
+    };
 }
 
 fn headers_to_json(record: &RecordRef<'_>) -> Value {

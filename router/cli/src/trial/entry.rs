@@ -14,9 +14,10 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use waypost_client::{Message, RecordRef};
-use waypost_host::{CallError, Level, Sample, Verdict};
+use waypost_host::{CallError, Level, Published, Sample, Verdict};
 
 use super::input::Input;
+use super::state::Write;
 use crate::messages;
 
 /// The keys that an entry can have.
@@ -45,12 +46,19 @@ pub struct Effects {
     pub log_dropped: u64,
     /// Changes of metrics.
     pub metrics: Vec<(String, Sample)>,
+    /// What it wrote to its state, in order.
+    pub state: Vec<Write>,
+    /// What it published beside its answer.
+    pub published: Vec<Published>,
+    /// When it asked to be woken.
+    pub timer_ms: Option<u32>,
 }
 
 impl Effects {
     /// Whether there were none.
     pub fn is_empty(&self) -> bool {
-        self.log.is_empty() && self.log_dropped == 0 && self.metrics.is_empty()
+        let told = self.log.is_empty() && self.log_dropped == 0 && self.metrics.is_empty();
+        told && self.state.is_empty() && self.published.is_empty() && self.timer_ms.is_none()
     }
 }
 
@@ -148,6 +156,9 @@ impl Entry<'_> {
             log,
             log_dropped,
             metrics,
+            state,
+            published,
+            timer_ms,
         } = &self.effects;
         if !log.is_empty() {
             let lines = log
@@ -166,7 +177,32 @@ impl Entry<'_> {
             });
             object.insert("metrics".into(), samples.collect());
         }
+        if !state.is_empty() {
+            object.insert("state".into(), state.iter().map(write_json).collect());
+        }
+        if !published.is_empty() {
+            let message = |one: &Published| message_json(&one.message.clone().into_message());
+            let published = published.iter().map(message);
+            object.insert("published".into(), published.collect());
+        }
+        if let Some(ms) = timer_ms {
+            object.insert("timer_ms".into(), (*ms).into());
+        }
     }
+}
+
+/// Keys and values as text, or in base64 with that said in the name.
+fn write_json(write: &Write) -> Value {
+    let mut object = Map::new();
+    messages::put_bytes(&mut object, "key", &write.key);
+    match &write.value {
+        Some(value) => messages::put_bytes(&mut object, "value", value),
+        None => drop(object.insert("removed".into(), true.into())),
+    }
+    if write.ttl_ms > 0 {
+        object.insert("ttl_ms".into(), write.ttl_ms.into());
+    }
+    Value::Object(object)
 }
 
 /// An entry on a line of its own: the verdict first, for whoever reads it.

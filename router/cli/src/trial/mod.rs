@@ -10,3 +10,4 @@ pub mod input;
 pub mod judge;
 pub mod run;
 pub mod show;
+pub mod state;

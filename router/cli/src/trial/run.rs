@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use waypost_client::RecordRef;
 use waypost_host::{
     CallError, CallErrorKind, Effects as HostEffects, Instance, InstanceError, Level, MessageRef,
-    Plugin, Sample, Sink, Verdict,
+    Plugin, Sample, Sink, State, Verdict,
 };
 
 use super::entry::{Effects, Entry};
 use super::input::Input;
+use super::state::Memory;
 
 /// Takes down what a plugin logs and counts.
 #[derive(Debug, Default)]
@@ -48,6 +49,7 @@ impl Sink for Notebook {
 pub struct Trial {
     plugin: Plugin,
     instance: Instance,
+    memory: Memory,
     notebook: Arc<Notebook>,
 }
 
@@ -57,11 +59,14 @@ impl Trial {
         plugin: Plugin,
         notebook: Arc<Notebook>,
     ) -> Result<(Trial, Effects), InstanceError> {
-        let instance = plugin.instantiate(None)?;
-        let effects = notebook.take();
+        let mut memory = Memory::new(plugin.spec().limits.state_bytes);
+        let mut instance = plugin.instantiate(state_of(&plugin, &mut memory))?;
+        let mut effects = notebook.take();
+        effects.timer_ms = instance.take_timer();
         let trial = Trial {
             plugin,
             instance,
+            memory,
             notebook,
         };
         Ok((trial, effects))
@@ -115,13 +120,36 @@ impl Trial {
         batch: &[Input],
     ) -> Result<(Vec<Result<Verdict, CallError>>, Effects), CallError> {
         if self.instance.is_lost() {
-            self.instance = self.plugin.instantiate(None).map_err(restart_failed)?;
+            let state = state_of(&self.plugin, &mut self.memory);
+            self.instance = self.plugin.instantiate(state).map_err(restart_failed)?;
         }
         let refs: Vec<MessageRef<'_>> = batch.iter().filter_map(message_ref).collect();
-        let verdicts = self.instance.call(&refs, &mut HostEffects::default())?;
-        let verdicts = verdicts.into_iter().map(Ok).collect();
-        Ok((verdicts, self.notebook.take()))
+        self.memory
+            .begin(batch.first().map_or(0, |input| input.receive_time_ms));
+        let mut made = HostEffects {
+            state: state_of(&self.plugin, &mut self.memory),
+            published: Vec::new(),
+        };
+        let verdicts = self.instance.call(&refs, &mut made);
+        let published = made.published;
+        let verdicts = match verdicts {
+            Ok(verdicts) => verdicts,
+            Err(error) => {
+                self.memory.undo();
+                return Err(error);
+            }
+        };
+        let mut effects = self.notebook.take();
+        effects.state = self.memory.keep();
+        effects.published = published;
+        effects.timer_ms = self.instance.take_timer();
+        Ok((verdicts.into_iter().map(Ok).collect(), effects))
     }
+}
+
+/// What the plugin's `state` works on, where it uses it.
+pub fn state_of<'a>(plugin: &Plugin, memory: &'a mut Memory) -> Option<&'a mut dyn State> {
+    plugin.uses_state().then_some(memory as &mut dyn State)
 }
 
 /// A message as the host takes it.

@@ -173,6 +173,23 @@ pub fn effects(effects: &Effects, style: Style) -> Vec<String> {
         };
         line("metric", format!("{name} {sample}"));
     }
+    for write in &effects.state {
+        let ttl = match write.ttl_ms {
+            0 => String::new(),
+            ms => format!(", for {ms} ms"),
+        };
+        let text = match &write.value {
+            Some(value) => format!("{} = {}{ttl}", preview(&write.key), preview(value)),
+            None => format!("{} removed", preview(&write.key)),
+        };
+        line("state", text);
+    }
+    for one in &effects.published {
+        line("published", one_line(&one.message.clone().into_message()));
+    }
+    if let Some(ms) = effects.timer_ms {
+        line("timer", format!("in {ms} ms"));
+    }
     lines
 }
 

@@ -81,7 +81,7 @@ fn mistakes_of_a_newcomer() {
         (&["plugin", "new", "loud"], "--lang <LANGUAGE>"),
         (
             &["plugin", "new", "loud", "--lang", "cobol"],
-            "expected one of",
+            "[possible values: ",
         ),
         (
             &["plugin", "new", "loud", "--lang", "rust", "--role", "sieve"],
@@ -291,6 +291,61 @@ fn edits_emitted_messages_logs_and_failures_are_shown() {
         "pass", "edit", "emit", "pass", "pass", "failed", "failed", "failed", "pass",
     ];
     assert_eq!(verdicts, wanted.map(|word| format!("\"{word}\"")));
+}
+
+#[test]
+fn state_published_messages_and_timers_are_shown_and_undone() {
+    let home = Home::new();
+    let order = |order: &str| format!("{{\"topic\":\"a/b\",\"headers\":{{\"do\":\"{order}\"}}}}");
+    let orders = [
+        "set k v;publish counts/x 1 2;timer 50",
+        "set k gone;trap",
+        "get k;remove k",
+    ];
+    let input = home.write("in.jsonl", &(orders.map(order).join("\n") + "\n"));
+    let puppet = component("tests/fixtures/plugins/puppet-effects.wasm");
+    let test = [
+        "plugin",
+        "test",
+        &puppet,
+        "--input",
+        &input,
+        "--role",
+        "transform",
+    ];
+    let output = home.run(&[&test[..], &["--json"]].concat());
+    let lines: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 3, "{output:?}");
+    assert_eq!(lines[0]["state"][0]["key"], "k", "{output:?}");
+    assert_eq!(lines[0]["state"][0]["value"], "v", "{output:?}");
+    assert_eq!(lines[0]["published"][0]["topic"], "counts/x", "{output:?}");
+    assert_eq!(lines[0]["timer_ms"], 50, "{output:?}");
+    // What a call that trapped wrote is gone.
+    assert_eq!(lines[1]["verdict"], "failed", "{output:?}");
+    assert!(lines[1].get("state").is_none(), "{output:?}");
+    let answers = lines[2]["message"]["headers"]["answers"].to_string();
+    assert!(
+        answers.contains('v') && !answers.contains("gone"),
+        "{output:?}"
+    );
+    assert_eq!(lines[2]["state"][0]["removed"], true, "{output:?}");
+    let shown = text(&home.run(&test).stdout);
+    for expected in [
+        "state k = v",
+        "published counts/x",
+        "timer in 50 ms",
+        "state k removed",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    let verified = home.ok(&["plugin", "verify", &puppet, "--role", "transform"]);
+    assert!(
+        verified.contains("state") && verified.contains("on-timer"),
+        "{verified}"
+    );
 }
 
 #[test]

@@ -9,8 +9,8 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use waypost_client::Message;
 use waypost_host::{
-    Effects, Engine, HeaderInterest, Instance, Interest, MessageRef, PayloadInterest, Plugin,
-    PluginSpec, Role, Source, Verdict,
+    CallError, Effects, Engine, HeaderInterest, Instance, Interest, MessageRef, PayloadInterest,
+    Plugin, PluginSpec, Role, Source, Verdict, Verdicts,
 };
 use waypost_wire::BATCH_MESSAGES_MAX;
 
@@ -21,7 +21,8 @@ use crate::project::Project;
 use crate::project::setup::TestSetup;
 use crate::table::Table;
 use crate::trial::input::{self, Input};
-use crate::trial::run::message_ref;
+use crate::trial::run::{message_ref, state_of};
+use crate::trial::state::Memory;
 use crate::units::{self, count, counted, parse_duration};
 
 /// Does nothing, in every role: the guest that `cargo bench -p waypost-host` measures from, too.
@@ -101,12 +102,12 @@ impl Subject {
                     None => manifest.test.clone(),
                 };
                 args.setup
-                    .spec(&manifest.name, &file, &setup, Some(manifest.role))
+                    .spec(&manifest.name, &file, &setup, Some(manifest.role))?
             }
             (file, _) => {
                 let file = file.as_deref().unwrap_or(Path::new(""));
                 let name = file.display().to_string();
-                args.setup.spec(&name, file, &TestSetup::default(), None)
+                args.setup.spec(&name, file, &TestSetup::default(), None)?
             }
         };
         let began = Instant::now();
@@ -134,16 +135,16 @@ impl Subject {
                 "made: 37 B of topic, 4 headers, 128 B of payload".into(),
             ),
         };
-        let mut instance = self.plugin.instantiate(None)?;
+        let mut guest = Guest::start(&self.plugin)?;
         let total = inputs.len();
         let mut fit = Vec::new();
         let mut refused = None;
         for input in inputs {
-            if instance.is_lost() {
-                instance = self.plugin.instantiate(None)?;
+            if guest.instance.is_lost() {
+                guest = Guest::start(&self.plugin)?;
             }
             let refs: Vec<_> = message_ref(&input).into_iter().collect();
-            match instance.call(&refs, &mut Effects::default()) {
+            match guest.call(&refs) {
                 Ok(_) => fit.push(input),
                 Err(error) => refused = Some((input.line, error)),
             }
@@ -167,8 +168,8 @@ impl Subject {
         time: Duration,
     ) -> anyhow::Result<Report> {
         let noop = self.noop()?;
-        let (mut instance, mut floor) = (self.plugin.instantiate(None)?, noop.instantiate(None)?);
-        let memory_start = instance.memory_bytes();
+        let (mut guest, mut floor) = (Guest::start(&self.plugin)?, Guest::start(&noop)?);
+        let memory_start = guest.instance.memory_bytes();
         let mut rows = Vec::new();
         let mut calls = 0;
         for batch in BATCHES {
@@ -182,14 +183,14 @@ impl Subject {
             let mut turns = Vec::new();
             let turn = time / (TURNS * 2);
             for _ in 0..TURNS {
-                let plugin = turn_of(&mut instance, &refs, batch, turn)?;
+                let plugin = turn_of(&mut guest, &refs, batch, turn)?;
                 let noop = turn_of(&mut floor, &refs, batch, turn)?;
                 calls += plugin.calls;
                 turns.push((plugin, noop));
             }
             rows.push(Row::of(batch, &turns));
         }
-        let (bytes_in, bytes_out) = traffic(&mut instance, inputs)?;
+        let (bytes_in, bytes_out) = traffic(&mut guest, inputs)?;
         Ok(Report {
             name: self.plugin.name().to_owned(),
             role: self.plugin.role(),
@@ -200,7 +201,7 @@ impl Subject {
             compile: self.compile,
             instantiate: self.instantiate_time()?,
             memory_start,
-            memory_end: instance.memory_bytes(),
+            memory_end: guest.instance.memory_bytes(),
             calls,
             rows,
         })
@@ -208,8 +209,8 @@ impl Subject {
 
     /// A plugin in the same role, that asks for about as much and does nothing.
     fn noop(&self) -> anyhow::Result<Plugin> {
-        let interest = self.plugin.instantiate(None)?;
-        let interest = interest.interest();
+        let guest = Guest::start(&self.plugin)?;
+        let interest = guest.instance.interest();
         let asks = match (&interest.headers, interest.payload) {
             (HeaderInterest::Nothing, PayloadInterest::Nothing) => "topic",
             (HeaderInterest::Only(_), PayloadInterest::Nothing) => "header",
@@ -230,9 +231,9 @@ impl Subject {
         let mut times = Vec::new();
         for _ in 0..INSTANTIATED {
             let began = Instant::now();
-            let instance = self.plugin.instantiate(None)?;
+            let guest = Guest::start(&self.plugin)?;
             times.push(began.elapsed());
-            drop(instance);
+            drop(guest);
         }
         times.sort();
         Ok(times[times.len() / 2])
@@ -240,6 +241,36 @@ impl Subject {
 }
 
 const INSTANTIATED: usize = 21;
+
+/// An instance, and the state that it may use: kept in memory, so that a write costs what the
+/// plugin's part of it does.
+struct Guest {
+    plugin: Plugin,
+    instance: Instance,
+    memory: Memory,
+}
+
+impl Guest {
+    fn start(plugin: &Plugin) -> anyhow::Result<Guest> {
+        let mut memory = Memory::new(plugin.spec().limits.state_bytes);
+        Ok(Guest {
+            instance: plugin.instantiate(state_of(plugin, &mut memory))?,
+            plugin: plugin.clone(),
+            memory,
+        })
+    }
+
+    fn call(&mut self, batch: &[MessageRef<'_>]) -> Result<Verdicts, CallError> {
+        let mut effects = Effects {
+            state: state_of(&self.plugin, &mut self.memory),
+            published: Vec::new(),
+        };
+        let verdicts = self.instance.call(batch, &mut effects);
+        drop(effects);
+        self.memory.keep();
+        verdicts
+    }
+}
 
 /// What one turn took.
 struct Turn {
@@ -255,7 +286,7 @@ impl Turn {
 }
 
 fn turn_of(
-    instance: &mut Instance,
+    guest: &mut Guest,
     messages: &[MessageRef<'_>],
     batch: usize,
     time: Duration,
@@ -268,9 +299,7 @@ fn turn_of(
     };
     loop {
         for batch in messages.chunks_exact(batch) {
-            let verdicts = instance
-                .call(batch, &mut Effects::default())
-                .context("the call fails")?;
+            let verdicts = guest.call(batch).context("the call fails")?;
             turn.messages += verdicts.len() as u64;
             turn.calls += 1;
         }
@@ -288,14 +317,12 @@ fn thread_cpu_time() -> Duration {
 }
 
 /// Bytes that cross the boundary for a message, in and out, in the mean.
-fn traffic(instance: &mut Instance, inputs: &[Input]) -> anyhow::Result<(u64, u64)> {
+fn traffic(guest: &mut Guest, inputs: &[Input]) -> anyhow::Result<(u64, u64)> {
     let (mut bytes_in, mut bytes_out) = (0, 0);
     for input in inputs {
-        bytes_in += packed_bytes(&input.message, instance.interest());
+        bytes_in += packed_bytes(&input.message, guest.instance.interest());
         let refs: Vec<_> = message_ref(input).into_iter().collect();
-        let verdicts = instance
-            .call(&refs, &mut Effects::default())
-            .context("the call fails")?;
+        let verdicts = guest.call(&refs).context("the call fails")?;
         bytes_out += verdicts.iter().map(verdict_bytes).sum::<usize>();
     }
     let messages = inputs.len().max(1);

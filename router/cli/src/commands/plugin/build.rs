@@ -77,7 +77,7 @@ fn build(project: &Project, output: Output) -> anyhow::Result<()> {
         &file,
         &manifest.test,
         Some(manifest.role),
-    );
+    )?;
     let verified = Verified::load(&guest::engine(None, Some(project))?, spec)?;
     // It may well refuse to start without the settings that a router would give it.
     let started = verified.start();

@@ -9,8 +9,10 @@ use anyhow::Context;
 use waypost_host::{
     CacheOptions, Compiler, Engine, EngineOptions, Grants, PluginSpec, Role, Sink, Source,
 };
+use waypost_wire::Filter;
 
 use crate::connect::state_dir;
+use crate::failure::usage;
 use crate::project::Project;
 use crate::project::setup::TestSetup;
 
@@ -54,20 +56,52 @@ impl SetupArgs {
         file: &Path,
         setup: &TestSetup,
         role: Option<Role>,
-    ) -> PluginSpec {
+    ) -> anyhow::Result<PluginSpec> {
         let mut setup = setup.clone();
         setup.set(self.settings.iter().cloned());
         let mut spec = PluginSpec::new(name, Source::File(file.to_owned()));
         spec.role = self.role.or(role);
+        spec.grants = grants(&setup)?;
         spec.settings = setup.settings;
-        // Nothing was granted yet: what it needs is shown, not refused.
-        spec.grants = Grants::all();
         spec.destinations = match self.destinations.is_empty() {
             true => setup.destinations,
             false => self.destinations.clone(),
         };
-        spec
+        Ok(spec)
     }
+}
+
+/// What a setup grants. Where it does not say, all: what a plugin needs is then shown, not refused.
+fn grants(setup: &TestSetup) -> anyhow::Result<Grants> {
+    let mut grants = match &setup.grants {
+        None => Grants::all(),
+        Some(_) => Grants::none(),
+    };
+    let mut topics = Vec::new();
+    for text in &setup.publish {
+        let filter = Filter::new(text.as_str());
+        topics.push(filter.map_err(|error| usage(format!("publish: {text:?} {error}")))?);
+    }
+    if !topics.is_empty() && setup.grants.is_none() {
+        grants.publish = Some(topics.clone());
+    }
+    for name in setup.grants.iter().flatten() {
+        match name.as_str() {
+            "log" => grants.log = true,
+            "clock" => grants.clock = true,
+            "random" => grants.random = true,
+            "metrics" => grants.metrics = true,
+            "state" => grants.state = true,
+            "publish" => grants.publish = Some(topics.clone()),
+            "timer" => grants.timer = true,
+            other => {
+                let known = Grants::NAMES.join(", ");
+                let text = format!("grants: found {other:?}, expected some of {known}");
+                return Err(usage(text));
+            }
+        }
+    }
+    Ok(grants)
 }
 
 /// An engine for looking at plugins: compiled in a child process. What a project's component

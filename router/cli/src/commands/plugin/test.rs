@@ -166,7 +166,7 @@ impl Trials {
     }
 
     fn load(&self, args: &TestArgs, setup: &TestSetup) -> anyhow::Result<Plugin> {
-        let spec = args.setup.spec(&self.name, &self.file, setup, self.role);
+        let spec = args.setup.spec(&self.name, &self.file, setup, self.role)?;
         Ok(self.engine.load(spec)?)
     }
 

@@ -11,6 +11,8 @@ use waypost_host::{
 use super::guest::{self, SetupArgs};
 use crate::output::{Output, Style};
 use crate::project::setup::TestSetup;
+use crate::trial::run::state_of;
+use crate::trial::state::Memory;
 use crate::units;
 
 /// Check that a file is a plugin that this router can run
@@ -36,7 +38,7 @@ pub fn run(args: &VerifyArgs, output: Output) -> anyhow::Result<()> {
     let name = args.file.display().to_string();
     let spec = args
         .setup
-        .spec(&name, &args.file, &TestSetup::default(), None);
+        .spec(&name, &args.file, &TestSetup::default(), None)?;
     let verified = Verified::load(&guest::engine(None, None)?, spec)?;
     let started = verified.start()?;
     match output.is_json() {
@@ -77,7 +79,9 @@ impl Verified {
     /// Makes an instance.
     pub fn start(&self) -> Result<Started, InstanceError> {
         let began = Instant::now();
-        let instance = self.plugin.instantiate(None)?;
+        let mut memory = Memory::new(self.plugin.spec().limits.state_bytes);
+        let state = state_of(&self.plugin, &mut memory);
+        let instance = self.plugin.instantiate(state)?;
         Ok(Started {
             instance,
             within: began.elapsed(),
@@ -110,6 +114,8 @@ impl Verified {
             "fields": interest.map(fields),
             "imports": self.plugin.imports(),
             "grants": self.grants(),
+            "schema": self.plugin.settings_schema().map(|schema| schema.as_str()),
+            "wakes": self.plugin.wakes(),
             "compile_ms": self.compiled_in.as_secs_f64() * 1e3,
             "init_ms": started.map(|started| started.within.as_secs_f64() * 1e3),
             "memory_bytes": started.map(|started| started.instance.memory_bytes()),
@@ -135,10 +141,14 @@ impl Verified {
         lines.extend([
             fact("imports", &or_nothing(self.plugin.imports())),
             fact("grants", &or_nothing(&self.grants())),
+            fact("on-timer", if self.plugin.wakes() { "yes" } else { "no" }),
             fact("size", &units::size(self.bytes)),
             fact("sha256", self.plugin.digest()),
             fact("compiled in", &units::duration(self.compiled_in)),
         ]);
+        if let Some(schema) = self.plugin.settings_schema() {
+            lines.push(fact("settings", schema.as_str().trim()));
+        }
         if let Some(started) = started {
             let memory = started.instance.memory_bytes() as u64;
             lines.push(fact("init took", &units::duration(started.within)));
