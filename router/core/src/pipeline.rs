@@ -501,6 +501,10 @@ impl Run {
 
     /// Messages have passed all plugins of a route.
     fn arrive(&mut self, route: RouteIndex, depth: u8, items: Vec<Item>) {
+        if items.is_empty() {
+            // A queue that gets nothing is not reached: an empty batch for it would be refused.
+            return;
+        }
         let table = self.table.clone();
         let to = &table.routes()[route as usize].to;
         if let [Destination::Queue(name)] = &to[..]

@@ -206,6 +206,7 @@ fn what_a_plugin_is_not_called_with_meets_on_error_or_is_refused() {
     let outcome = not_called(OnError::DeadLetter, |run| run.not_called(&paused));
     let reasons: Vec<&str> = outcome.dead.iter().map(|d| d.reason.as_str()).collect();
     assert_eq!(reasons, ["route 'r', plugin 'p': paused: by desk"; 3]);
+    assert_eq!(outcome.queues, [], "nothing is left for the queue");
     let outcome = not_called(OnError::Pass, |run| run.not_called(&paused));
     assert_eq!(queue(&outcome, "q"), ["0", "1", "2"]);
     let code = Code::PluginUnavailable;
