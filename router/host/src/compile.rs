@@ -77,12 +77,13 @@ impl Default for CompileLimits {
 pub(crate) fn base_config() -> Config {
     let mut config = Config::new();
     // The first costs every call 0.5 µs when it is on, as it is by default; memories of 64 bits and
-    // relaxed SIMD (which gives other results on other machines) are what no plugin needs.
+    // relaxed SIMD (which gives other results on other machines) are what no plugin needs. Several
+    // memories stay allowed: what joins the components within a component reads one and writes
+    // another, and an interpreter's guest has its stubs of WASI in a component of their own.
     config
         .concurrency_support(false)
         .epoch_interruption(true)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
         .wasm_relaxed_simd(false)
         .wasm_backtrace_details(WasmBacktraceDetails::Enable);
     config
