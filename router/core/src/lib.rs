@@ -6,6 +6,8 @@
 //!
 //! - [`route`]: which routes and live subscribers a topic reaches ([`trie`] holds the filters)
 //! - [`pipeline`]: which plugin sees which messages, and what their verdicts and failures mean
+//! - [`breaker`]: when a plugin that keeps failing is out of service, and when it is tried again
+//! - [`state`]: what plugins keep, and what of it counts
 //! - [`session`]: a publisher's sequences, window and confirms
 //! - [`dedup`]: which messages were stored before, and which streams of a producer count
 //! - [`message_ids`]: which message ids a queue has accepted lately
@@ -16,6 +18,7 @@
 //! Time is a `u64` in milliseconds of a monotonic clock unless a name says `wall`.
 
 pub mod age;
+pub mod breaker;
 pub mod dedup;
 pub mod group;
 pub mod journal;
@@ -32,6 +35,7 @@ pub mod queue;
 pub mod route;
 pub mod session;
 pub mod settings;
+pub mod state;
 pub mod trie;
 mod waiting;
 

@@ -2,6 +2,9 @@
 //! to be called with which messages, the caller calls it and tells the verdicts or the failure,
 //! until the outcome is there. Nothing is called from here.
 //!
+//! A plugin may ask for a message to be tried again later: the run then says [`Step::Hold`], and
+//! goes on with that message when it is asked again, so that nothing of the batch overtakes it.
+//!
 //! Invariants: what comes out for a queue stands in the order of the input, whatever routes led
 //! there, and within one message in the order of its routes; a message that is refused leaves nothing behind; a plugin that fails hurts only the
 //! messages on which it fails: a failed call is split in halves until the culprit stands alone.
@@ -44,6 +47,8 @@ pub enum Verdict {
     DeadLetter(String),
     /// Its publisher gets it back.
     Reject(String),
+    /// Not now: it is tried again after so many ms; 0 leaves the pause to the router.
+    Retry(u64),
     /// The plugin's word for it breaks the contract: the plugin's `on_error` decides.
     Failed(Failure),
 }
@@ -70,6 +75,12 @@ pub enum Step<'a> {
         route: RouteIndex,
         /// With which messages.
         items: &'a [Item],
+    },
+    /// Let so many ms pass, then ask again: a plugin wants to be called later. Batches of the same
+    /// publisher wait meanwhile.
+    Hold {
+        /// The pause.
+        ms: u64,
     },
     /// Take the outcome with [`Run::finish`].
     Done,
@@ -161,7 +172,29 @@ struct Stage {
     parts: VecDeque<Part>,
     done: Vec<Item>,
     depth: u8,
+    /// Calls that failed and were split.
+    splits: u32,
+    /// How often the first message that waits was tried again.
+    tries: u32,
 }
+
+impl Stage {
+    fn new(route: RouteIndex, plugin: usize, depth: u8) -> Stage {
+        Stage {
+            route,
+            plugin,
+            parts: VecDeque::new(),
+            done: Vec::new(),
+            depth,
+            splits: 0,
+            tries: 0,
+        }
+    }
+}
+
+/// Failed calls of one stage after which messages go one by one: twice what it takes to find one
+/// culprit among 256, so that many culprits do not cost a split each.
+const SPLITS_MAX: u32 = 16;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Fate {
@@ -171,6 +204,7 @@ enum Fate {
     Dropped,
     Dead,
     Refused,
+    LeftOut(ExceptionKind),
 }
 
 /// One batch under way.
@@ -183,10 +217,10 @@ pub struct Run {
     stage: Option<Stage>,
     emitted: Vec<usize>,
     fates: Vec<(Fate, Code, String)>,
-    /// Inputs that had a live subscriber on their own topic.
     outcome: Outcome,
     traced: bool,
     call_ns: u64,
+    hold: Option<u64>,
 }
 
 impl Run {
@@ -198,17 +232,7 @@ impl Run {
         inputs: impl IntoIterator<Item = (Bytes, &'a [RouteIndex], bool)>,
         traced: bool,
     ) -> Run {
-        let mut run = Run {
-            table,
-            limits,
-            waiting: VecDeque::new(),
-            stage: None,
-            emitted: Vec::new(),
-            fates: Vec::new(),
-            outcome: Outcome::default(),
-            traced,
-            call_ns: 0,
-        };
+        let mut run = Run::empty(table, limits, traced);
         let mut entries = Vec::new();
         for (index, (body, routes, live)) in inputs.into_iter().enumerate() {
             let fate = if live { Fate::Reached } else { Fate::Nothing };
@@ -227,6 +251,32 @@ impl Run {
         }
         run.enqueue(0, entries);
         run
+    }
+
+    /// Begins with what a plugin published without a message that caused it. All of it counts as
+    /// one input.
+    pub fn of_published(table: Arc<RouteTable>, limits: Limits, bodies: Vec<Bytes>) -> Run {
+        let mut run = Run::empty(table, limits, false);
+        run.fates.push((Fate::Reached, Code::Closed, String::new()));
+        run.emitted.push(0);
+        let published = bodies.into_iter().map(|body| (0, body)).collect();
+        run.reenter_published(None, 0, published);
+        run
+    }
+
+    fn empty(table: Arc<RouteTable>, limits: Limits, traced: bool) -> Run {
+        Run {
+            table,
+            limits,
+            waiting: VecDeque::new(),
+            stage: None,
+            emitted: Vec::new(),
+            fates: Vec::new(),
+            outcome: Outcome::default(),
+            traced,
+            call_ns: 0,
+            hold: None,
+        }
     }
 
     /// Groups messages by route, in the order of the configuration.
@@ -252,6 +302,9 @@ impl Run {
 
     /// What to do next.
     pub fn step(&mut self) -> Step<'_> {
+        if let Some(ms) = self.hold.take() {
+            return Step::Hold { ms };
+        }
         while self.stage.as_ref().is_none_or(|s| s.parts.is_empty()) {
             match self.stage.take() {
                 Some(stage) => self.next_stage(stage),
@@ -277,7 +330,10 @@ impl Run {
 
     fn begin_stage(&mut self, route: RouteIndex, plugin: usize, depth: u8, mut items: Vec<Item>) {
         let table = self.table.clone();
-        items.retain(|item| self.fates[item.input as usize].0 != Fate::Refused);
+        items.retain(|item| {
+            let (fate, ..) = &self.fates[item.input as usize];
+            !matches!(fate, Fate::Refused | Fate::LeftOut(_))
+        });
         let Some(index) = table.routes()[route as usize].through.get(plugin) else {
             return self.arrive(route, depth, items);
         };
@@ -291,11 +347,8 @@ impl Run {
             parts.push_back(items);
         }
         self.stage = Some(Stage {
-            route,
-            plugin,
             parts,
-            done: Vec::new(),
-            depth,
+            ..Stage::new(route, plugin, depth)
         });
     }
 
@@ -308,29 +361,167 @@ impl Run {
         self.call_ns = ns;
     }
 
-    /// The called plugin's verdicts, one for each message of the call, in order. A list of another
-    /// length is a failure of the plugin.
-    pub fn verdicts(&mut self, verdicts: Vec<Verdict>) {
+    /// The called plugin's verdicts, one for each message of the call, in order, and what it
+    /// published, each with the position of the message that caused it. A list of another length is
+    /// a failure of the plugin.
+    ///
+    /// Says whether the call counts. Where it does not, the plugin will be called with the same
+    /// messages again, and whatever else the call did must be undone.
+    #[must_use]
+    pub fn verdicts(&mut self, verdicts: Vec<Verdict>, published: Vec<(u32, Bytes)>) -> bool {
         let Some(mut stage) = self.stage.take() else {
-            return;
+            return false;
         };
-        let Some(items) = stage.parts.pop_front() else {
-            return;
+        let Some(mut items) = stage.parts.pop_front() else {
+            return false;
         };
         if verdicts.len() != items.len() {
             let text = format!("{} verdicts for {} messages", verdicts.len(), items.len());
             stage.parts.push_front(items);
             self.stage = Some(stage);
-            return self.failed(Failure {
+            self.failed(Failure {
                 kind: "output",
                 text,
                 backtrace: None,
             });
+            return false;
         }
+        let retry = verdicts.iter().position(|v| matches!(v, Verdict::Retry(_)));
+        if let Some(at) = retry {
+            let is_serial = self.plugin_of(&stage).is_serial;
+            if is_serial && items.len() > 1 {
+                // Its effects are those of the whole call: what passes goes by itself, with effects
+                // of its own.
+                let rest = items.split_off(at.max(1));
+                stage.parts.push_front(rest);
+                stage.parts.push_front(items);
+                self.stage = Some(stage);
+                return false;
+            }
+            let rest = items.split_off(at);
+            stage.parts.push_front(rest);
+            if !items.is_empty() {
+                stage.tries = 0;
+            }
+            for (item, verdict) in items.into_iter().zip(verdicts.iter().cloned()) {
+                self.apply(&mut stage, item, verdict);
+            }
+            let asked = match verdicts.get(at) {
+                Some(Verdict::Retry(ms)) => *ms,
+                _ => 0,
+            };
+            self.retry(stage, asked, 1, "asked to be called later");
+            return false;
+        }
+        stage.tries = 0;
+        let causes: Vec<u32> = published
+            .iter()
+            .filter_map(|(cause, _)| items.get(*cause as usize).or(items.first()))
+            .map(|item| item.input)
+            .collect();
         for (item, verdict) in items.into_iter().zip(verdicts) {
             self.apply(&mut stage, item, verdict);
         }
+        let (route, depth) = (stage.route, stage.depth);
         self.stage = Some(stage);
+        let bodies = published.into_iter().map(|(_, body)| body);
+        self.reenter_published(Some(route), depth, causes.into_iter().zip(bodies).collect());
+        true
+    }
+
+    /// What plugins published, by the inputs that caused it.
+    fn reenter_published(
+        &mut self,
+        route: Option<RouteIndex>,
+        depth: u8,
+        published: Vec<(u32, Bytes)>,
+    ) {
+        let mut entries = Vec::new();
+        for (input, body) in published {
+            let Ok(record) = RecordRef::parse(&body) else {
+                continue;
+            };
+            let topic: Arc<str> = record.topic().into();
+            let item = Item {
+                input,
+                body,
+                to: None,
+            };
+            self.reenter(route, depth, &item, &topic, &mut entries);
+        }
+        self.enqueue(depth + 1, entries);
+    }
+
+    /// The first part of the stage is to be tried again: `count` messages at its front wait for it,
+    /// or meet `on_error` when they did so too often.
+    fn retry(&mut self, mut stage: Stage, asked_ms: u64, count: usize, why: &str) {
+        let retry = self.plugin_of(&stage).retry;
+        stage.tries += 1;
+        if stage.tries <= retry.attempts {
+            self.hold = Some(retry.pause(stage.tries, asked_ms));
+            self.stage = Some(stage);
+            return;
+        }
+        let failure = Failure {
+            kind: "retry",
+            text: format!("{why}, {} times", stage.tries),
+            backtrace: None,
+        };
+        stage.tries = 0;
+        if let Some(mut items) = stage.parts.pop_front() {
+            let rest = items.split_off(count.min(items.len()));
+            if !rest.is_empty() {
+                stage.parts.push_front(rest);
+            }
+            for item in items {
+                self.fail_one(&mut stage, item, &failure);
+            }
+        }
+        self.stage = Some(stage);
+    }
+
+    /// The plugin lacks something that may be there later: the same call is to be made again.
+    pub fn unavailable(&mut self, why: &str) {
+        if let Some(stage) = self.stage.take() {
+            let count = stage.parts.front().map_or(0, Vec::len);
+            self.retry(stage, 0, count, why);
+        }
+    }
+
+    /// Only the first message of the next call is wanted; the others make a call of their own.
+    pub fn one_by_one(&mut self) {
+        if let Some(stage) = &mut self.stage
+            && let Some(first) = stage.parts.front_mut()
+            && first.len() > 1
+        {
+            let rest = first.split_off(1);
+            stage.parts.insert(1, rest);
+        }
+    }
+
+    /// What these inputs cause is there already: they are left out, with this word.
+    pub fn leave_out(&mut self, inputs: &[u32], kind: ExceptionKind, text: &str) {
+        for input in inputs {
+            if let Some(fate) = self.fates.get_mut(*input as usize) {
+                *fate = (Fate::LeftOut(kind), Code::Closed, text.to_owned());
+            }
+        }
+        let is_out = |item: &Item| inputs.contains(&item.input);
+        for (_, _, items) in &mut self.waiting {
+            items.retain(|item| !is_out(item));
+        }
+        if let Some(stage) = &mut self.stage {
+            stage.done.retain(|item| !is_out(item));
+            for part in &mut stage.parts {
+                part.retain(|item| !is_out(item));
+            }
+            stage.parts.retain(|part| !part.is_empty());
+        }
+    }
+
+    fn plugin_of(&self, stage: &Stage) -> &crate::route::PluginEntry {
+        let index = self.table.routes()[stage.route as usize].through[stage.plugin];
+        &self.table.plugins()[index as usize]
     }
 
     /// Every message of the call passed: the cheap form of [`Run::verdicts`].
@@ -346,6 +537,7 @@ impl Run {
             }
         }
         if let Some(stage) = &mut self.stage {
+            stage.tries = 0;
             match stage.done.is_empty() {
                 true => stage.done = items,
                 false => stage.done.append(&mut items),
@@ -363,6 +555,7 @@ impl Run {
             Verdict::To(_) => "to",
             Verdict::DeadLetter(_) => "dead-letter",
             Verdict::Reject(_) => "reject",
+            Verdict::Retry(_) => "retry",
             Verdict::Failed(_) => "failed",
         };
         if self.traced {
@@ -402,6 +595,8 @@ impl Run {
                 let text = self.blame(stage, &reason);
                 self.fate(input, Fate::Refused, Code::PluginRejected, text);
             }
+            // The call did not count from here on; see `verdicts`.
+            Verdict::Retry(_) => {}
             Verdict::Failed(failure) => self.fail_one(stage, item, &failure),
         }
     }
@@ -414,10 +609,17 @@ impl Run {
         let Some(mut items) = stage.parts.pop_front() else {
             return;
         };
+        stage.tries = 0;
         if items.len() > 1 {
-            let second = items.split_off(items.len() / 2);
-            stage.parts.push_front(second);
-            stage.parts.push_front(items);
+            stage.splits += 1;
+            if stage.splits > SPLITS_MAX {
+                let alone = items.into_iter().rev().map(|item| vec![item]);
+                alone.for_each(|part| stage.parts.push_front(part));
+            } else {
+                let second = items.split_off(items.len() / 2);
+                stage.parts.push_front(second);
+                stage.parts.push_front(items);
+            }
             self.stage = Some(stage);
             return;
         }
@@ -425,6 +627,11 @@ impl Run {
             self.fail_one(&mut stage, item, &failure);
         }
         self.stage = Some(stage);
+    }
+
+    /// The call is not made now, for no fault of a message: it is made after so many ms.
+    pub fn wait(&mut self, ms: u64) {
+        self.hold = Some(ms.max(1));
     }
 
     /// The plugin is not called: each message of the call meets `on_error`.
@@ -474,7 +681,7 @@ impl Run {
     }
 
     fn dead_letter(&mut self, stage: &Stage, item: Item, reason: &str, backtrace: Option<&str>) {
-        let route = self.table.routes()[stage.route as usize].name.clone();
+        let route = self.route_name(stage.route);
         let plugin = self.plugin_name(stage.route, stage.plugin);
         let text = self.blame(stage, reason);
         let mut reasons = vec![
@@ -571,7 +778,7 @@ impl Run {
                 };
                 self.outputs(name).push(output);
             }
-            Destination::Topic(topic) => self.reenter(route, depth, item, topic, entries),
+            Destination::Topic(topic) => self.reenter(Some(route), depth, item, topic, entries),
         }
     }
 
@@ -587,7 +794,7 @@ impl Run {
 
     fn reenter(
         &mut self,
-        route: RouteIndex,
+        route: Option<RouteIndex>,
         depth: u8,
         item: &Item,
         topic: &Arc<str>,
@@ -630,14 +837,9 @@ impl Run {
         );
     }
 
-    fn end_loop(&mut self, route: RouteIndex, depth: u8, item: &Item, reason: &str) {
-        let stage = Stage {
-            route,
-            plugin: usize::MAX,
-            parts: VecDeque::new(),
-            done: vec![],
-            depth,
-        };
+    fn end_loop(&mut self, route: Option<RouteIndex>, depth: u8, item: &Item, reason: &str) {
+        // What was published without a route ends where the route of its loop would.
+        let stage = Stage::new(route.unwrap_or(RouteIndex::MAX), usize::MAX, depth);
         let before = self.fates[item.input as usize].0;
         self.dead_letter(&stage, item.clone(), reason, None);
         let fate = &mut self.fates[item.input as usize];
@@ -656,22 +858,28 @@ impl Run {
             Fate::Reached => 2,
             Fate::Dead => 3,
             Fate::Refused => 4,
+            Fate::LeftOut(_) => 5,
         };
         if rank(fate) > rank(slot.0) {
             *slot = (fate, code, text);
         }
     }
 
+    fn route_name(&self, route: RouteIndex) -> Arc<str> {
+        let found = self.table.routes().get(route as usize);
+        found.map_or_else(|| "".into(), |route| route.name.clone())
+    }
+
     fn plugin_name(&self, route: RouteIndex, plugin: usize) -> Arc<str> {
-        let through = &self.table.routes()[route as usize].through;
-        match through.get(plugin) {
+        let found = self.table.routes().get(route as usize);
+        match found.and_then(|route| route.through.get(plugin)) {
             Some(index) => self.table.plugins()[*index as usize].name.clone(),
             None => "".into(),
         }
     }
 
     fn blame(&self, stage: &Stage, reason: &str) -> String {
-        let route = &self.table.routes()[stage.route as usize].name;
+        let route = self.route_name(stage.route);
         match &*self.plugin_name(stage.route, stage.plugin) {
             "" => format!("route '{route}': {reason}"),
             plugin if reason.is_empty() => format!("route '{route}', plugin '{plugin}'"),
@@ -684,6 +892,7 @@ impl Run {
             Verdict::Pass => String::new(),
             Verdict::Drop(text) | Verdict::DeadLetter(text) | Verdict::Reject(text) => text.clone(),
             Verdict::Failed(failure) => failure.text.clone(),
+            Verdict::Retry(ms) => format!("after {ms} ms"),
             Verdict::Replace(body) => format!("{} bytes", body.len()),
             Verdict::Emit(bodies) => format!("{} messages", bodies.len()),
             Verdict::To(indexes) => {
@@ -712,7 +921,7 @@ impl Run {
         let plugin = plugin
             .map(|p| self.plugin_name(route, p))
             .filter(|name| !name.is_empty());
-        let route = self.table.routes()[route as usize].name.clone();
+        let route = self.route_name(route);
         let ns = if plugin.is_some() { self.call_ns } else { 0 };
         self.outcome.trace.push(Trace {
             input,
@@ -732,8 +941,9 @@ impl Run {
         }
         self.outcome.live.sort_by_key(|output| output.input);
         self.outcome.dead.sort_by_key(|dead| dead.input);
-        let refused = |input: u32| self.fates[input as usize].0 == Fate::Refused;
-        if self.fates.iter().any(|(fate, ..)| *fate == Fate::Refused) {
+        let is_out = |fate: &Fate| matches!(fate, Fate::Refused | Fate::LeftOut(_));
+        let refused = |input: u32| is_out(&self.fates[input as usize].0);
+        if self.fates.iter().any(|(fate, ..)| is_out(fate)) {
             for (_, outputs) in &mut self.outcome.queues {
                 outputs.retain(|o| !refused(o.input));
             }
@@ -750,6 +960,7 @@ impl Run {
                 Fate::Dropped => (ExceptionKind::Dropped, code),
                 Fate::Dead => (ExceptionKind::DeadLettered, code),
                 Fate::Refused => (ExceptionKind::Refused, code),
+                Fate::LeftOut(kind) => (kind, code),
             };
             self.outcome
                 .exceptions

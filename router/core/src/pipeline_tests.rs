@@ -1,5 +1,5 @@
 use super::*;
-use crate::route::{PluginEntry, Route};
+use crate::route::{PluginEntry, Retry, Route};
 use waypost_wire::Filter;
 
 fn body(topic: &str, payload: &str) -> Bytes {
@@ -15,6 +15,12 @@ fn plugin(name: &str, on_error: OnError) -> PluginEntry {
         name: name.into(),
         on_error,
         batch_max: 256,
+        retry: Retry {
+            attempts: 3,
+            pause_ms: 100,
+            pause_ms_max: 300,
+        },
+        is_serial: false,
     }
 }
 
@@ -56,6 +62,7 @@ fn run(
     loop {
         let answer = match run.step() {
             Step::Done => return run.finish(),
+            Step::Hold { .. } => continue,
             Step::Call { plugin, items, .. } => {
                 call(plugin, items.iter().map(|i| payload(&i.body)).collect())
             }
@@ -66,7 +73,7 @@ fn run(
             Ok(verdicts) if verdicts.iter().all(|v| *v == Verdict::Pass) && verdicts.len() == 1 => {
                 run.all_passed()
             }
-            Ok(verdicts) => run.verdicts(verdicts),
+            Ok(verdicts) => drop(run.verdicts(verdicts, Vec::new())),
             Err(failure) => run.failed(failure),
         }
     }
@@ -325,5 +332,251 @@ fn a_wrong_number_of_verdicts_is_a_failure() {
             .contains("0 verdicts for 1 messages"),
         "{}",
         outcome.exceptions[0].3
+    );
+}
+
+/// What a run asks for, step by step: calls with their payloads, and pauses.
+struct Scripted {
+    run: Run,
+}
+
+impl Scripted {
+    fn new(plugin: PluginEntry, payloads: &[&str]) -> Scripted {
+        let routes = vec![
+            route("r", "in", &[0], &["queue:q"]),
+            route("o", "out", &[], &["queue:o"]),
+        ];
+        let table = Arc::new(RouteTable::new(routes, vec![plugin]));
+        let inputs = payloads.iter().map(|p| (body("in", p), &[0u16][..], false));
+        let run = Run::new(table, Limits::default(), inputs.collect::<Vec<_>>(), false);
+        Scripted { run }
+    }
+
+    fn call(&mut self) -> Vec<String> {
+        match self.run.step() {
+            Step::Call { items, .. } => items.iter().map(|i| payload(&i.body)).collect(),
+            other => panic!("a call expected, not {other:?}"),
+        }
+    }
+
+    fn hold(&mut self) -> u64 {
+        match self.run.step() {
+            Step::Hold { ms } => ms,
+            other => panic!("a pause expected, not {other:?}"),
+        }
+    }
+
+    fn end(mut self) -> Vec<(String, Vec<String>)> {
+        assert!(matches!(self.run.step(), Step::Done));
+        let outcome = self.run.finish();
+        let dead = outcome.dead.iter().map(|d| d.reason.clone()).collect();
+        let queue = |(name, outputs): &(Arc<str>, Vec<Output>)| {
+            (
+                name.to_string(),
+                outputs.iter().map(|o| payload(&o.body)).collect(),
+            )
+        };
+        let mut all: Vec<_> = outcome.queues.iter().map(queue).collect();
+        all.push(("dead".to_owned(), dead));
+        all
+    }
+}
+
+#[test]
+fn a_message_that_is_tried_again_is_overtaken_by_none() {
+    let mut script = Scripted::new(plugin("p", OnError::DeadLetter), &["a", "b", "c"]);
+    assert_eq!(script.call(), ["a", "b", "c"]);
+    let later = vec![Verdict::Pass, Verdict::Retry(0), Verdict::Pass];
+    assert!(!script.run.verdicts(later, vec![]));
+    assert_eq!(script.hold(), 100);
+    assert_eq!(script.call(), ["b", "c"], "what passed is not called again");
+    let later = vec![Verdict::Retry(7), Verdict::Pass];
+    assert!(!script.run.verdicts(later, vec![]));
+    assert_eq!(script.hold(), 7, "as the plugin asked");
+    assert_eq!(script.call(), ["b", "c"]);
+    script.run.all_passed();
+    let queues = [("q".to_owned(), vec!["a".into(), "b".into(), "c".into()])];
+    assert_eq!(script.end()[..1], queues);
+}
+
+#[test]
+fn a_message_that_is_tried_too_often_meets_on_error_alone() {
+    let mut script = Scripted::new(plugin("p", OnError::DeadLetter), &["a", "b"]);
+    let mut pauses = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(script.call(), ["a", "b"]);
+        let later = vec![Verdict::Retry(0), Verdict::Pass];
+        assert!(!script.run.verdicts(later, vec![]));
+        pauses.push(script.hold());
+    }
+    assert_eq!(pauses, [100, 200, 300], "doubled, bounded");
+    script.call();
+    assert!(
+        !script
+            .run
+            .verdicts(vec![Verdict::Retry(0), Verdict::Pass], vec![])
+    );
+    assert_eq!(script.call(), ["b"]);
+    script.run.all_passed();
+    let end = script.end();
+    assert_eq!(end[0], ("q".to_owned(), vec!["b".to_owned()]));
+    assert_eq!(
+        end[1].1,
+        ["route 'r', plugin 'p': retry: asked to be called later, 4 times"]
+    );
+}
+
+#[test]
+fn what_a_plugin_lacks_holds_the_whole_call() {
+    let mut script = Scripted::new(plugin("p", OnError::Reject), &["a", "b"]);
+    for pause in [100, 200, 300] {
+        assert_eq!(script.call(), ["a", "b"]);
+        script.run.unavailable("no table");
+        assert_eq!(script.hold(), pause);
+    }
+    script.call();
+    script.run.unavailable("no table");
+    assert!(matches!(script.run.step(), Step::Done));
+    let texts: Vec<String> = script
+        .run
+        .finish()
+        .exceptions
+        .into_iter()
+        .map(|e| e.3)
+        .collect();
+    let text = "route 'r', plugin 'p': retry: no table, 4 times".to_owned();
+    assert_eq!(texts, [text.clone(), text]);
+}
+
+#[test]
+fn a_serial_plugin_s_call_counts_whole_or_not_at_all() {
+    let serial = PluginEntry {
+        is_serial: true,
+        ..plugin("p", OnError::DeadLetter)
+    };
+    let mut script = Scripted::new(serial, &["a", "b", "c"]);
+    script.call();
+    let later = || vec![Verdict::Pass, Verdict::Retry(0), Verdict::Pass];
+    assert!(!script.run.verdicts(later(), vec![(0, body("out", "no"))]));
+    assert_eq!(
+        script.call(),
+        ["a"],
+        "what passed is called again, by itself"
+    );
+    assert!(
+        script
+            .run
+            .verdicts(vec![Verdict::Pass], vec![(0, body("out", "of a"))])
+    );
+    assert_eq!(script.call(), ["b", "c"]);
+    assert!(!script.run.verdicts(later()[1..].to_vec(), vec![]));
+    assert_eq!(script.call(), ["b"]);
+    assert!(
+        !script
+            .run
+            .verdicts(vec![Verdict::Retry(0)], vec![(0, body("out", "no"))])
+    );
+    assert_eq!(script.hold(), 100);
+    assert_eq!(script.call(), ["b"]);
+    assert!(script.run.verdicts(
+        vec![Verdict::Drop(String::new())],
+        vec![(0, body("out", "of b"))]
+    ));
+    assert_eq!(script.call(), ["c"]);
+    script.run.all_passed();
+    let end = script.end();
+    assert_eq!(
+        end[0],
+        ("q".to_owned(), vec!["a".to_owned(), "c".to_owned()])
+    );
+    assert_eq!(
+        end[1],
+        ("o".to_owned(), vec!["of a".to_owned(), "of b".to_owned()])
+    );
+}
+
+#[test]
+fn what_is_published_for_a_refused_message_goes_with_it() {
+    let mut script = Scripted::new(plugin("p", OnError::DeadLetter), &["a", "b"]);
+    script.call();
+    let verdicts = vec![Verdict::Reject("no".into()), Verdict::Pass];
+    let published = vec![(0, body("out", "of a")), (1, body("out", "of b"))];
+    assert!(script.run.verdicts(verdicts, published));
+    let end = script.end();
+    assert_eq!(end[0].1, ["b"]);
+    assert_eq!(end[1].1, ["of b"]);
+}
+
+#[test]
+fn what_is_published_in_a_ring_ends_in_the_dead_letters() {
+    let mut script = Scripted::new(plugin("p", OnError::DeadLetter), &["a"]);
+    for _ in 0..=8 {
+        assert_eq!(script.call(), ["a"]);
+        let again = vec![(0, body("in", "a"))];
+        assert!(
+            script
+                .run
+                .verdicts(vec![Verdict::Drop(String::new())], again)
+        );
+    }
+    let end = script.end();
+    assert_eq!(
+        end[0].1,
+        ["route 'r': re-entered routing more than 8 times, last as 'in'"]
+    );
+}
+
+#[test]
+fn what_a_timer_publishes_is_routed() {
+    let routes = vec![route("o", "out", &[], &["queue:o"])];
+    let table = Arc::new(RouteTable::new(routes, vec![]));
+    let bodies = vec![body("out", "1"), body("elsewhere", "2")];
+    let mut run = Run::of_published(table, Limits::default(), bodies);
+    assert!(matches!(run.step(), Step::Done));
+    let outcome = run.finish();
+    assert_eq!((outcome.queues.len(), outcome.live.len()), (1, 2));
+    assert!(outcome.exceptions.is_empty());
+}
+
+#[test]
+fn many_culprits_do_not_cost_a_split_each() {
+    let payloads: Vec<String> = (0..256).map(|i| i.to_string()).collect();
+    let payloads: Vec<&str> = payloads.iter().map(String::as_str).collect();
+    let mut script = Scripted::new(plugin("p", OnError::Pass), &payloads);
+    let mut calls = 0;
+    while let Step::Call { .. } = script.run.step() {
+        calls += 1;
+        script.run.failed(trap());
+    }
+    // 16 splits that halve, then those that break what is left into single messages.
+    assert!(calls < 256 + 32, "{calls} calls");
+}
+
+#[test]
+fn a_plugin_out_of_service_is_not_called_and_not_split() {
+    let mut script = Scripted::new(plugin("p", OnError::DeadLetter), &["a", "b"]);
+    script.call();
+    script.run.one_by_one();
+    assert_eq!(script.call(), ["a"], "to probe with");
+    script.run.not_called(&trap());
+    assert_eq!(script.call(), ["b"]);
+    script.run.all_passed();
+    assert_eq!(script.end()[1].1.len(), 1);
+}
+
+#[test]
+fn what_is_left_out_goes_nowhere_and_is_said() {
+    let mut script = Scripted::new(plugin("p", OnError::DeadLetter), &["a", "b"]);
+    script
+        .run
+        .leave_out(&[0], ExceptionKind::Duplicate, "taken before");
+    assert_eq!(script.call(), ["b"]);
+    script.run.all_passed();
+    assert!(matches!(script.run.step(), Step::Done));
+    let outcome = script.run.finish();
+    assert_eq!(outcome.exceptions.len(), 1);
+    assert_eq!(
+        (outcome.exceptions[0].0, outcome.exceptions[0].1),
+        (0, ExceptionKind::Duplicate)
     );
 }

@@ -57,6 +57,43 @@ pub struct PluginEntry {
     pub on_error: OnError,
     /// Messages that it takes in one call at most.
     pub batch_max: usize,
+    /// How often what it cannot do now is tried again.
+    pub retry: Retry,
+    /// It has effects beside its verdicts, which count as a whole for each call or not at all.
+    pub is_serial: bool,
+}
+
+/// How often a message is tried again that a plugin cannot take now, and with which pauses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// So often; then `on_error` decides.
+    pub attempts: u32,
+    /// The first pause in ms, where the plugin names none; each further one is twice as long.
+    pub pause_ms: u64,
+    /// The longest pause in ms, also of those that a plugin names.
+    pub pause_ms_max: u64,
+}
+
+impl Default for Retry {
+    /// 20 attempts over about eight minutes: a publisher's window waits as long.
+    fn default() -> Retry {
+        Retry {
+            attempts: 20,
+            pause_ms: 100,
+            pause_ms_max: 30_000,
+        }
+    }
+}
+
+impl Retry {
+    /// The pause before attempt `attempt` + 1, for which the plugin asked for so many ms (0: none).
+    pub fn pause(&self, attempt: u32, asked_ms: u64) -> u64 {
+        let doubled = self
+            .pause_ms
+            .saturating_mul(1 << attempt.saturating_sub(1).min(32));
+        let pause = if asked_ms > 0 { asked_ms } else { doubled };
+        pause.min(self.pause_ms_max).max(1)
+    }
 }
 
 /// One route.
@@ -80,6 +117,8 @@ pub struct RouteTable {
     routes: Vec<Route>,
     plugins: Vec<PluginEntry>,
     trie: FilterTrie<RouteIndex>,
+    /// For each route, whether it may lead through a serial plugin.
+    serial: Vec<bool>,
     unroutable: Option<RouteIndex>,
 }
 
@@ -91,12 +130,28 @@ impl RouteTable {
             debug_assert!(route.through.iter().all(|p| (*p as usize) < plugins.len()));
             trie.insert(&route.from, index as RouteIndex);
         }
+        let has_serial = plugins.iter().any(|plugin| plugin.is_serial);
+        let is_serial = |route: &Route| {
+            // What goes to a topic may come to any route.
+            let is_open = route
+                .to
+                .iter()
+                .any(|to| matches!(to, Destination::Topic(_)));
+            let mut through = route.through.iter();
+            has_serial && (is_open || through.any(|p| plugins[*p as usize].is_serial))
+        };
         RouteTable {
+            serial: routes.iter().map(is_serial).collect(),
             routes,
             plugins,
             trie,
             unroutable: None,
         }
+    }
+
+    /// Whether what takes this route may come to a plugin that is serial.
+    pub fn is_serial(&self, route: RouteIndex) -> bool {
+        self.serial.get(route as usize).copied().unwrap_or(false)
     }
 
     /// The same with one more route, which no topic matches: a caller chooses it for what nothing

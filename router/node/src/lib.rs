@@ -39,6 +39,7 @@ mod replay;
 mod routing;
 mod shard_thread;
 mod stream_io;
+mod submission;
 mod subscriber;
 pub mod tls;
 mod transport;

@@ -34,7 +34,7 @@ use crate::stream_io::StreamError;
 use crate::tls::{self, TlsFiles};
 use crate::transport::{self, ServerConfigs};
 use crate::view::View;
-use crate::workers::Workers;
+use crate::workers::{Surroundings, Workers};
 
 /// How long connections may take to end once they were closed.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
@@ -82,6 +82,8 @@ pub(crate) struct Shared {
     /// Connections that have not said who they are.
     pub greeting: AtomicUsize,
     pub next_consumer: AtomicU64,
+    /// See [`crate::workers::Work::lane`].
+    pub next_lane: AtomicU64,
     pub draining: watch::Sender<bool>,
     pub configured_queues: Vec<String>,
 }
@@ -177,8 +179,18 @@ impl Starting {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let or_cores = |count: usize| if count == 0 { cores } else { count };
         let node = &self.config.node;
-        let (workers, mut joins) =
-            Workers::start(or_cores(node.plugin_workers), &limits).map_err(StartError::Thread)?;
+        let handle = ShardHandle::default();
+        let abandoned = Abandoned(handle.clone());
+        let hub = Arc::new(Hub::default());
+        let surroundings = Surroundings {
+            limits: limits.clone(),
+            clock: self.clock,
+            alarms: self.alarms.clone(),
+            shard: handle.clone(),
+            hub: hub.clone(),
+        };
+        let (workers, mut joins) = Workers::start(or_cores(node.plugin_workers), &surroundings)
+            .map_err(StartError::Thread)?;
         let workers = Arc::new(workers);
         let queues = shard.queues().into_iter();
         let (plugins, routing) = Plugins::open(Opening {
@@ -199,7 +211,8 @@ impl Starting {
             metrics.clone(),
         ));
         disk.tell(&self.alarms);
-        let (shard, shard_join) = shard_thread::start(
+        let shard_join = shard_thread::start(
+            handle.clone(),
             shard,
             self.clock,
             self.alarms.clone(),
@@ -212,7 +225,7 @@ impl Starting {
             },
         )
         .map_err(StartError::Thread)?;
-        let abandoned = Abandoned(shard.clone());
+        let shard = handle;
         joins.push(shard_join);
         let lanes = Lanes::start(or_cores(node.threads)).map_err(StartError::Thread)?;
         let spread = Spread::new(&lanes);
@@ -238,10 +251,11 @@ impl Starting {
             plugins: Arc::new(plugins),
             route_turn: tokio::sync::Mutex::new(()),
             workers,
-            hub: Arc::new(Hub::default()),
+            hub,
             connections: Connections::default(),
             greeting: AtomicUsize::new(0),
             next_consumer: AtomicU64::new(1),
+            next_lane: AtomicU64::new(1),
             draining: watch::Sender::new(false),
             configured_queues: self
                 .config

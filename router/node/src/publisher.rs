@@ -8,13 +8,13 @@ mod republish;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
 use quinn::SendStream;
 use waypost_core::dedup::ProducerId;
 use waypost_core::pipeline::Outcome;
 use waypost_core::session::{BatchId, PublisherSession};
-use waypost_shard::{Batch, OpenedProducer, Part, Stamp};
+use waypost_shard::{OpenedProducer, Part, Stamp};
 use waypost_wire::control::{self, OpenPublisher, Opened};
 use waypost_wire::data::{ConsumerAcks, Exception, ExceptionKind, Level, Publish, Transact};
 use waypost_wire::slab::SlabBuilder;
@@ -28,7 +28,8 @@ use crate::mailbox::Mailbox;
 use crate::routing::Routing;
 use crate::shard_thread::{Command, PublishReply, Settled, ShardHandle};
 use crate::stream_io::{FrameReader, Outgoing, StreamError, end_well};
-use crate::workers::{Input, Inputs, Work};
+use crate::submission::{Account, Routed, Submission};
+use crate::workers::{Finish, Input, Inputs, SERIAL, Taken, Work};
 
 pub(crate) use republish::Republisher;
 
@@ -37,7 +38,7 @@ const NOBODY: u64 = u64::MAX;
 
 enum Event {
     Settled(Settled),
-    Routed(BatchId, Outcome),
+    Routed(BatchId, Routed),
 }
 
 struct Events(Mailbox<Event>);
@@ -50,18 +51,50 @@ impl PublishReply for Events {
 
 /// A batch that is not settled.
 struct Pending {
-    first_sequence: u64,
-    count: u32,
-    exceptions: Vec<Exception>,
-    /// The level, unless a queue that it reaches gives a weaker one.
-    level: Level,
+    /// Empty while the plugins have it.
+    account: Account,
     /// For live subscribers, once the queues have accepted.
     live: Vec<ForLive>,
-    /// What the plugins need to be told about, while they have it.
+    /// How it came, while the plugins have it.
     routed: Option<Admitted>,
-    stamp: Option<Stamp>,
-    /// All of it is taken, with these acks, or nothing.
-    transaction: Option<Vec<ConsumerAcks>>,
+}
+
+/// A batch that comes out of its plugins: from the worker's thread straight to the shard.
+struct ToShard {
+    submission: Submission,
+    account: Account,
+    slab: Slab,
+    events: Arc<Events>,
+    shard: ShardHandle,
+}
+
+impl Finish for ToShard {
+    fn stamp(&self) -> Option<&Stamp> {
+        self.submission.stamp.as_ref()
+    }
+
+    fn finish(self: Box<Self>, outcome: Outcome, own: Vec<Part>, taken: Option<Taken>) {
+        let Self {
+            submission,
+            account,
+            slab,
+            events,
+            shard,
+        } = *self;
+        let ticket = submission.ticket;
+        let (routed, batch) = submission.routed(account, &slab, outcome, own);
+        // Before the shard answers.
+        events.0.push(Event::Routed(ticket, routed));
+        match batch {
+            Some(batch) => shard.send(Command::Publish {
+                batch,
+                reply: events,
+                taken,
+            }),
+            // Nothing of it is stored: what the plugins did beside does not count.
+            None => taken.into_iter().for_each(|taken| taken(false)),
+        }
+    }
 }
 
 /// Records for one live subscriber, and which input of the batch each is, as in [`Part::inputs`].
@@ -103,6 +136,8 @@ impl Drop for Identity {
 
 struct Publisher<'a> {
     conn: &'a Arc<Conn>,
+    /// Names this stream to the plugin workers.
+    lane: u64,
     producer: Option<Identity>,
     /// What nothing takes is refused.
     is_mandatory: bool,
@@ -114,6 +149,10 @@ struct Publisher<'a> {
     pending: HashMap<BatchId, Pending>,
     /// Batches that are with a plugin worker.
     routing_out: usize,
+    /// They go to the worker of serial plugins, for good once one had to.
+    is_serial: bool,
+    /// Batches that wait until what is with another worker is done.
+    switching: Vec<Work>,
     /// For live subscribers, by batch: handed over when all before it is settled, so that each
     /// subscriber gets a publisher's messages in their order.
     live: BTreeMap<BatchId, Vec<ForLive>>,
@@ -189,6 +228,7 @@ impl<'a> Publisher<'a> {
     ) -> Publisher<'a> {
         Publisher {
             conn,
+            lane: conn.node.next_lane.fetch_add(1, Relaxed),
             producer,
             is_mandatory,
             is_replay: false,
@@ -197,6 +237,8 @@ impl<'a> Publisher<'a> {
             events: Arc::new(Events(Mailbox::default())),
             pending: HashMap::new(),
             routing_out: 0,
+            is_serial: false,
+            switching: Vec::new(),
             live: BTreeMap::new(),
             pressed: Vec::new(),
         }
@@ -308,31 +350,34 @@ impl<'a> Publisher<'a> {
             sequences: std::mem::take(&mut admitted.sequences),
         });
         let foreign = self.foreign(transaction.as_deref().unwrap_or_default());
-        let mut pending = Pending {
+        let mut account = Account {
             first_sequence,
             count: admitted.slab.count(),
             exceptions: admission::refusals(first_sequence, refused),
             level: Level::Stored,
-            live: Vec::new(),
-            routed: None,
+        };
+        let mut submission = Submission {
+            ticket: id,
+            is_mandatory: self.is_mandatory,
+            is_replay: self.is_replay,
             stamp,
             transaction,
         };
         // What was stored before is known by its producer alone; all else is a conflict.
-        if let (Some(_), Some(_)) = (foreign, &pending.stamp) {
+        if let (Some(_), Some(_)) = (foreign, &submission.stamp) {
             let not_own = |acks: &&mut ConsumerAcks| !self.conn.own_consumers.has(acks.consumer);
-            let acks = pending.transaction.iter_mut().flatten();
+            let acks = submission.transaction.iter_mut().flatten();
             acks.filter(not_own).for_each(|a| a.consumer = NOBODY);
         } else if let Some(consumer) = foreign {
             let text = format!("consumer {consumer} is none of this connection");
-            pending.refuse_all(Code::Conflict, &text);
-            self.settle(id, pending);
+            account.refuse_all(Code::Conflict, &text);
+            self.settle(id, Pending::new(account));
             return Ok(());
         }
         if self.routing_out > 0 || needs_pipeline(&admitted) {
-            self.send_to_worker(id, pending, admitted, routing);
+            self.send_to_worker(submission, account, admitted, routing);
         } else {
-            self.send_direct(id, pending, &admitted);
+            self.send_direct(submission, account, &admitted);
         }
         Ok(())
     }
@@ -345,32 +390,59 @@ impl<'a> Publisher<'a> {
 
     fn send_to_worker(
         &mut self,
-        id: BatchId,
-        mut pending: Pending,
+        submission: Submission,
+        account: Account,
         admitted: Admitted,
         routing: Arc<Routing>,
     ) {
-        let inputs = inputs(&pending, &admitted);
-        let events = self.events.clone();
+        let id = submission.ticket;
+        let was_serial = self.is_serial;
+        self.is_serial |= needs_serial(&routing, &admitted);
+        let empty = Account {
+            exceptions: Vec::new(),
+            ..account
+        };
         let work = Work {
+            lane: self.lane,
             routing,
             slab: admitted.slab.clone(),
-            inputs,
+            inputs: inputs(&account, &admitted),
             traced: false,
             receive_time_ms: wall_ms(),
-            done: Box::new(move |outcome| events.0.push(Event::Routed(id, outcome))),
+            done: Box::new(ToShard {
+                submission,
+                account,
+                slab: admitted.slab.clone(),
+                events: self.events.clone(),
+                shard: self.conn.node.shard.clone(),
+            }),
         };
-        pending.routed = Some(admitted);
+        let pending = Pending {
+            routed: Some(admitted),
+            ..Pending::new(empty)
+        };
         self.pending.insert(id, pending);
+        let is_other_worker = self.is_serial && !was_serial && self.routing_out > 0;
         self.routing_out += 1;
-        self.conn.node.workers.send(self.conn.id, work);
+        if is_other_worker || !self.switching.is_empty() {
+            self.switching.push(work);
+        } else {
+            self.send_work(work);
+        }
+    }
+
+    fn send_work(&self, work: Work) {
+        let key = if self.is_serial { SERIAL } else { self.conn.id };
+        self.conn.node.workers.send(key, work);
     }
 
     /// No plugin stands between.
-    fn send_direct(&mut self, id: BatchId, mut pending: Pending, admitted: &Admitted) {
+    fn send_direct(&mut self, submission: Submission, account: Account, admitted: &Admitted) {
+        let mut pending = Pending::new(account);
+        let account = &mut pending.account;
         let mut parts = Vec::new();
         match &admitted.plans {
-            PlanOf::All(plan) if pending.exceptions.is_empty() => {
+            PlanOf::All(plan) if account.exceptions.is_empty() => {
                 let queues = plan.direct.iter().flatten();
                 let part = |q: &Arc<str>| Part::new(q.clone(), admitted.slab.clone());
                 parts.extend(queues.map(|q| part(q).timed(admitted.is_timed)));
@@ -380,55 +452,28 @@ impl<'a> Publisher<'a> {
                     inputs: Vec::new(),
                 }));
                 if parts.is_empty() {
-                    pending.level = Level::Received;
+                    account.level = Level::Received;
                 }
                 if parts.is_empty() && plan.live.is_empty() {
-                    pending.except_all(plan.nowhere());
+                    account.except_all(plan.nowhere());
                 }
             }
-            _ => self.gather_direct(&mut pending, admitted, &mut parts),
-        }
-        self.commit(id, pending, parts);
-    }
-
-    fn gather_direct(&self, pending: &mut Pending, admitted: &Admitted, parts: &mut Vec<Part>) {
-        let mut queues: Vec<(Arc<str>, Gather)> = Vec::new();
-        let mut own = Vec::new();
-        let mut refused = pending.exceptions.iter().map(|e| e.sequence).peekable();
-        for index in 0..admitted.slab.count() {
-            let sequence = pending.first_sequence + u64::from(index);
-            if refused.next_if_eq(&sequence).is_some() {
-                continue;
-            }
-            let plan = admitted.plans.get(index as usize);
-            let direct = plan.direct.as_deref().unwrap_or_default();
-            for queue in direct {
-                slot(&mut queues, |q| q == queue, || queue.clone()).take(index);
-            }
-            if direct.is_empty() && plan.live.is_empty() {
-                let (kind, code, text) = plan.nowhere();
-                own.push(Exception {
-                    sequence,
-                    kind,
-                    code,
-                    text: text.to_owned(),
-                });
-            } else if direct.is_empty() {
-                pending.level = Level::Received;
+            _ => {
+                gather_direct(account, admitted, &mut parts);
+                pending.live = gather_live(account, admitted);
             }
         }
-        parts.extend(queues.into_iter().map(|(queue, gather)| {
-            let (slab, inputs) = gather.finish(&admitted.slab);
-            Part {
-                queue,
-                slab,
-                inputs,
-                is_timed: admitted.is_timed,
-            }
-        }));
-        pending.live = gather_live(pending, admitted);
-        pending.exceptions.append(&mut own);
-        pending.exceptions.sort_unstable_by_key(|e| e.sequence);
+        let id = submission.ticket;
+        let Some(batch) = submission.batch(&mut pending.account, parts, false) else {
+            pending.leave_out_refused();
+            return self.settle(id, pending);
+        };
+        self.pending.insert(id, pending);
+        self.conn.node.shard.send(Command::Publish {
+            batch,
+            reply: self.events.clone(),
+            taken: None,
+        });
     }
 
     fn on_event(&mut self, event: Event) {
@@ -439,69 +484,38 @@ impl<'a> Publisher<'a> {
                 };
                 match result {
                     Ok((level, exceptions)) => {
-                        pending.level = pending.level.min(level);
+                        pending.account.level = pending.account.level.min(level);
                         pending.except(exceptions);
                     }
                     Err((code, text)) => {
                         pending.live.clear();
-                        pending.refuse_all(code, &text);
+                        pending.account.refuse_all(code, &text);
                     }
                 }
                 self.settle(ticket, pending);
             }
-            Event::Routed(id, outcome) => self.on_outcome(id, outcome),
+            Event::Routed(id, routed) => self.on_routed(id, routed),
         }
     }
 
     /// The plugins are done with a batch.
-    fn on_outcome(&mut self, id: BatchId, outcome: Outcome) {
+    fn on_routed(&mut self, id: BatchId, routed: Routed) {
         self.routing_out -= 1;
+        if self.routing_out == self.switching.len() {
+            for work in std::mem::take(&mut self.switching) {
+                self.send_work(work);
+            }
+        }
         let Some(mut pending) = self.pending.remove(&id) else {
             return;
         };
         let Some(admitted) = pending.routed.take() else {
             return;
         };
-        let mut stored = vec![false; pending.count as usize];
-        pending
-            .exceptions
-            .extend(outcome.exceptions_from(pending.first_sequence));
-        pending.exceptions.sort_unstable_by_key(|e| e.sequence);
-        pending.live = gather_live(&pending, &admitted);
-        let mut parts = Vec::new();
-        for (queue, outputs) in outcome.queues {
-            for output in &outputs {
-                stored[output.input as usize] = true;
-            }
-            let slab = slab_of(outputs.iter().map(|output| &output.body), &admitted.slab);
-            let inputs = outputs.iter().map(|output| output.input).collect();
-            parts.push(Part {
-                queue,
-                slab,
-                inputs,
-                // A plugin may have said when; beside its run, a look costs nothing.
-                is_timed: true,
-            });
-        }
-        if !outcome.dead.is_empty() {
-            let mut slab = SlabBuilder::new();
-            outcome.dead.iter().for_each(|dead| slab.push(&dead.body));
-            parts.push(Part {
-                queue: waypost_core::DEAD_LETTER.into(),
-                slab: slab.finish(),
-                inputs: outcome.dead.iter().map(|dead| dead.input).collect(),
-                is_timed: false,
-            });
-        }
-        pending
-            .exceptions
-            .iter()
-            .for_each(|e| stored[(e.sequence - pending.first_sequence) as usize] = true);
-        if stored.contains(&false) {
-            pending.level = Level::Received;
-        }
+        pending.account = routed.account;
+        pending.live = gather_live(&pending.account, &admitted);
         let routing = self.plans.refresh(self.conn);
-        for output in &outcome.live {
+        for output in &routed.live {
             let Ok(record) = RecordRef::parse(&output.body) else {
                 continue;
             };
@@ -515,45 +529,12 @@ impl<'a> Publisher<'a> {
                 inputs: vec![output.input],
             }));
         }
-        self.commit(id, pending, parts);
-    }
-
-    /// Everything that a batch causes is known: into the queues with it, all of each message or
-    /// nothing.
-    fn commit(&mut self, id: BatchId, mut pending: Pending, parts: Vec<Part>) {
-        if self.is_mandatory {
-            let unroutable = |e: &&mut Exception| e.kind == ExceptionKind::Unroutable;
-            let nowhere = pending.exceptions.iter_mut().filter(unroutable);
-            nowhere.for_each(|e| e.kind = ExceptionKind::Refused);
+        if routed.is_submitted {
+            self.pending.insert(id, pending);
+        } else {
+            pending.leave_out_refused();
+            self.settle(id, pending);
         }
-        let refused = |e: &&Exception| e.kind == ExceptionKind::Refused;
-        if let (Some(_), Some(first)) = (
-            &pending.transaction,
-            pending.exceptions.iter().find(refused),
-        ) {
-            let (code, sequence) = (first.code, first.sequence);
-            let text = format!("message {sequence} of the transaction is refused");
-            pending.live.clear();
-            pending.refuse_all(code, &text);
-            return self.settle(id, pending);
-        }
-        // The shard has to see all that a producer sends again, even where it goes nowhere now.
-        if parts.is_empty() && pending.stamp.is_none() && pending.transaction.is_none() {
-            return self.settle(id, pending);
-        }
-        let batch = Batch {
-            ticket: id,
-            first_sequence: pending.first_sequence,
-            count: pending.count,
-            parts,
-            is_whole: pending.transaction.is_some(),
-            transaction: pending.transaction.take(),
-            stamp: pending.stamp.take(),
-            is_replay: self.is_replay,
-        };
-        self.pending.insert(id, pending);
-        let reply = self.events.clone();
-        self.conn.node.shard.send(Command::Publish { batch, reply });
     }
 
     fn settle(&mut self, id: BatchId, pending: Pending) {
@@ -561,7 +542,10 @@ impl<'a> Publisher<'a> {
             self.live.insert(id, pending.live);
         }
         let metrics = &self.conn.node.metrics.publish;
-        for exception in &pending.exceptions {
+        let Account {
+            exceptions, level, ..
+        } = pending.account;
+        for exception in &exceptions {
             match exception.kind {
                 ExceptionKind::Dropped => metrics.dropped.add(1),
                 ExceptionKind::DeadLettered => metrics.dead_lettered.add(1),
@@ -570,7 +554,7 @@ impl<'a> Publisher<'a> {
                 ExceptionKind::Duplicate => metrics.duplicates.add(1),
             }
         }
-        self.session.settle(id, pending.level, pending.exceptions);
+        self.session.settle(id, level, exceptions);
     }
 
     /// Hands over to live subscribers what is in turn, and waits for those that this publisher has
@@ -595,52 +579,80 @@ impl<'a> Publisher<'a> {
 }
 
 impl Pending {
-    fn except_all(&mut self, (kind, code, text): (ExceptionKind, Code, &'static str)) {
-        let sequences = self.first_sequence..self.first_sequence + u64::from(self.count);
-        let exception = |sequence| Exception {
-            sequence,
-            kind,
-            code,
-            text: text.to_owned(),
-        };
-        self.exceptions = sequences.map(exception).collect();
+    fn new(account: Account) -> Pending {
+        Pending {
+            account,
+            live: Vec::new(),
+            routed: None,
+        }
     }
 
-    /// The queues' words for single messages, which come instead of what was to be said of them.
-    /// Live subscribers get only what was taken now.
+    /// The queues' words for single messages. Live subscribers get only what was taken now.
     fn except(&mut self, words: Vec<Exception>) {
         if words.is_empty() {
             return;
         }
-        let left_out: Vec<u32> = words
-            .iter()
-            .map(|word| (word.sequence - self.first_sequence) as u32)
-            .collect();
+        let first = self.account.first_sequence;
+        let left_out: Vec<u32> = words.iter().map(|w| (w.sequence - first) as u32).collect();
         self.live.iter_mut().for_each(|l| l.without(&left_out));
-        let is_said = |e: &Exception| {
-            words
-                .binary_search_by_key(&e.sequence, |word| word.sequence)
-                .is_ok()
-        };
-        self.exceptions.retain(|e| !is_said(e));
-        self.exceptions.extend(words);
-        self.exceptions.sort_unstable_by_key(|e| e.sequence);
+        self.account.except(words);
     }
 
-    /// The queues took nothing of the batch: whatever was to be said of a message, unless it was
-    /// refused before, this comes instead.
-    fn refuse_all(&mut self, code: Code, text: &str) {
-        self.exceptions.retain(|e| e.kind == ExceptionKind::Refused);
-        let mut refused = std::mem::take(&mut self.exceptions).into_iter().peekable();
-        for sequence in self.first_sequence..self.first_sequence + u64::from(self.count) {
-            let before = refused.next_if(|e| e.sequence == sequence);
-            self.exceptions.push(before.unwrap_or_else(|| Exception {
+    /// Live subscribers get nothing of what was refused.
+    fn leave_out_refused(&mut self) {
+        let refused: Vec<u32> = self.account.refused().map(|input| input as u32).collect();
+        if !refused.is_empty() {
+            self.live.iter_mut().for_each(|l| l.without(&refused));
+        }
+    }
+}
+
+/// What goes to which queue, where each message has a way of its own.
+fn gather_direct(account: &mut Account, admitted: &Admitted, parts: &mut Vec<Part>) {
+    let mut queues: Vec<(Arc<str>, Gather)> = Vec::new();
+    let mut own = Vec::new();
+    let mut refused = account.exceptions.iter().map(|e| e.sequence).peekable();
+    for index in 0..admitted.slab.count() {
+        let sequence = account.first_sequence + u64::from(index);
+        if refused.next_if_eq(&sequence).is_some() {
+            continue;
+        }
+        let plan = admitted.plans.get(index as usize);
+        let direct = plan.direct.as_deref().unwrap_or_default();
+        for queue in direct {
+            slot(&mut queues, |q| q == queue, || queue.clone()).take(index);
+        }
+        if direct.is_empty() && plan.live.is_empty() {
+            let (kind, code, text) = plan.nowhere();
+            own.push(Exception {
                 sequence,
-                kind: ExceptionKind::Refused,
+                kind,
                 code,
                 text: text.to_owned(),
-            }));
+            });
+        } else if direct.is_empty() {
+            account.level = Level::Received;
         }
+    }
+    parts.extend(queues.into_iter().map(|(queue, gather)| {
+        let (slab, inputs) = gather.finish(&admitted.slab);
+        Part {
+            queue,
+            slab,
+            inputs,
+            is_timed: admitted.is_timed,
+        }
+    }));
+    account.exceptions.append(&mut own);
+    account.exceptions.sort_unstable_by_key(|e| e.sequence);
+}
+
+/// Whether a plugin may be called that wants to be called alone.
+fn needs_serial(routing: &Routing, admitted: &Admitted) -> bool {
+    let is_serial = |plan: &Plan| plan.routes.iter().any(|r| routing.table.is_serial(*r));
+    match &admitted.plans {
+        PlanOf::All(plan) => is_serial(plan),
+        PlanOf::Each(plans) => plans.iter().any(|plan| is_serial(plan)),
     }
 }
 
@@ -652,20 +664,20 @@ fn needs_pipeline(admitted: &Admitted) -> bool {
 }
 
 /// How the records of a batch enter the pipeline.
-fn inputs(pending: &Pending, admitted: &Admitted) -> Inputs {
+fn inputs(account: &Account, admitted: &Admitted) -> Inputs {
     let planned = |plan: &Plan| Input {
         routes: plan.routes.clone(),
         is_live: !plan.live.is_empty(),
     };
     if let PlanOf::All(plan) = &admitted.plans
-        && pending.exceptions.is_empty()
+        && account.exceptions.is_empty()
     {
         return Inputs::All(planned(plan));
     }
-    let mut left_out = pending
+    let mut left_out = account
         .exceptions
         .iter()
-        .map(|e| e.sequence - pending.first_sequence)
+        .map(|e| e.sequence - account.first_sequence)
         .peekable();
     let none: Arc<[u16]> = Arc::new([]);
     let input = |index: u32| match left_out.next_if_eq(&u64::from(index)) {
@@ -679,28 +691,14 @@ fn inputs(pending: &Pending, admitted: &Admitted) -> Inputs {
     Inputs::Each((0..admitted.slab.count()).map(input).collect())
 }
 
-/// These bodies as a slab: a part of the batch that they came in where nothing changed them.
-fn slab_of<'a>(bodies: impl Iterator<Item = &'a Bytes> + Clone, batch: &Slab) -> Slab {
-    batch.part_of(bodies.clone()).unwrap_or_else(|| {
-        let mut slab = SlabBuilder::new();
-        bodies.for_each(|body| slab.push(body));
-        slab.finish()
-    })
-}
-
 /// What the live subscribers of the messages' own topics get: all but what was refused.
-fn gather_live(pending: &Pending, admitted: &Admitted) -> Vec<ForLive> {
+fn gather_live(account: &Account, admitted: &Admitted) -> Vec<ForLive> {
     if let PlanOf::All(plan) = &admitted.plans
         && plan.live.is_empty()
     {
         return Vec::new();
     }
-    let mut refused = pending
-        .exceptions
-        .iter()
-        .filter(|e| e.kind == ExceptionKind::Refused)
-        .map(|e| e.sequence - pending.first_sequence)
-        .peekable();
+    let mut refused = account.refused().peekable();
     let mut found: Vec<(Arc<Subscriber>, Gather)> = Vec::new();
     for index in 0..admitted.slab.count() {
         if refused.next_if_eq(&u64::from(index)).is_some() {

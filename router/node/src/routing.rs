@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use waypost_core::route::{Destination, OnError, PluginEntry, Route, RouteTable};
+use waypost_core::route::{Destination, OnError, PluginEntry, Retry, Route, RouteTable};
 use waypost_host::Plugin;
 use waypost_wire::Filter;
 
 use crate::config::{self, Config};
-use crate::plugins::{Pause, PluginStats, Slot};
+use crate::plugins::{Guard, Pause, PluginStats, Slot};
 
 /// A plugin as some routes use it: a route plugin knows the destinations of its route.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(crate) struct Bound {
     pub destinations: Vec<String>,
     pub service: Service,
     pub stats: Arc<PluginStats>,
+    pub guard: Arc<Guard>,
 }
 
 /// What becomes of messages for a plugin.
@@ -50,7 +51,13 @@ impl Bound {
             destinations,
             service,
             stats: slot.stats.clone(),
+            guard: slot.guard.clone(),
         }
+    }
+
+    /// Whether its calls have effects, and count whole or not at all.
+    pub fn is_serial(&self) -> bool {
+        matches!(&self.service, Service::Running(plugin) if plugin.is_serial())
     }
 
     /// Whether it is what a route with these destinations needs of a slot.
@@ -149,6 +156,8 @@ impl Routing {
                         name: slot.name.clone(),
                         on_error: on_error(slot.config.on_error),
                         batch_max: waypost_wire::BATCH_MESSAGES_MAX,
+                        retry: retry(&slot.config.retry),
+                        is_serial: bound.last().is_some_and(|b| b.is_serial()),
                     });
                     bound.len() - 1
                 });
@@ -235,6 +244,14 @@ pub(crate) fn unroutable(config: &Config) -> Option<Route> {
         to: vec![Destination::Queue(queue.as_str().into())],
         is_final: false,
     })
+}
+
+fn retry(retry: &config::RetryConfig) -> Retry {
+    Retry {
+        attempts: retry.attempts,
+        pause_ms: retry.pause.as_millis() as u64,
+        pause_ms_max: retry.pause_max.as_millis() as u64,
+    }
 }
 
 fn on_error(on_error: config::OnError) -> OnError {

@@ -62,14 +62,22 @@ pub(crate) enum ConsumerEvent {
 
 type Reply<T> = tokio::sync::oneshot::Sender<Result<T, ManageError>>;
 
+/// See [`Command::Publish`].
+pub(crate) type Taken = Box<dyn FnOnce(bool) + Send>;
+
 /// Work on the shard, and how to answer.
 type Step = Box<dyn FnOnce(&mut Shard<RealVfs>, Now) -> Box<dyn FnOnce() + Send> + Send>;
+
+/// See [`Command::Look`].
+type Look = Box<dyn FnOnce(&mut Shard<RealVfs>) + Send>;
 
 /// What others ask of the shard.
 pub(crate) enum Command {
     Publish {
         batch: Batch,
         reply: Arc<dyn PublishReply>,
+        /// Is told whether it was taken, as soon as that is known and before it is synced.
+        taken: Option<Taken>,
     },
     OpenProducer {
         id: ProducerId,
@@ -136,6 +144,10 @@ pub(crate) enum Command {
     Step {
         step: Step,
     },
+    /// A bounded step that changes nothing which has to be durable.
+    Look {
+        look: Look,
+    },
     GroupAdd {
         queue: String,
         group: String,
@@ -158,8 +170,8 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// Sends commands to the shard.
-#[derive(Clone)]
+/// Sends commands to the shard. What is sent before its thread has started is kept for it.
+#[derive(Clone, Default)]
 pub(crate) struct ShardHandle {
     inbox: Arc<Inbox<Command>>,
 }
@@ -174,6 +186,19 @@ impl ShardHandle {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.send(Command::Reach { reply });
         let _ = answer.await;
+    }
+
+    /// Asks from a thread that may wait. `None` when the shard has ended.
+    pub fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Shard<RealVfs>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        // A shard that has ended drops what comes, and the reply with it.
+        self.send(Command::Look {
+            look: Box::new(move |shard| drop(reply.send(look(shard)))),
+        });
+        answer.recv().ok()
     }
 
     /// Asks and waits. `None` when the shard has ended.
@@ -216,6 +241,7 @@ struct Thread {
 /// Starts the shard's thread. `fatal` is called when nothing can be confirmed any more. `held` is
 /// dropped when the last write is done: the data directory's lock.
 pub(crate) fn start(
+    handle: ShardHandle,
     shard: Shard<RealVfs>,
     clock: Clock,
     alarms: Arc<Alarms>,
@@ -223,11 +249,8 @@ pub(crate) fn start(
     disk: Arc<Disk>,
     held: impl Send + 'static,
     fatal: impl FnOnce(String) + Send + 'static,
-) -> std::io::Result<(ShardHandle, std::thread::JoinHandle<()>)> {
-    let inbox = Arc::new(Inbox::default());
-    let handle = ShardHandle {
-        inbox: inbox.clone(),
-    };
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let inbox = handle.inbox;
     let (jobs, jobs_in) = mpsc::channel::<Job<RealVfs>>();
     let (done, jobs_done) = mpsc::channel();
     let jobs_join = std::thread::Builder::new()
@@ -278,7 +301,7 @@ pub(crate) fn start(
                 Err(_) => fatal("the shard's thread panicked".to_owned()),
             }
         })?;
-    Ok((handle, join))
+    Ok(join)
 }
 
 impl Thread {
@@ -341,7 +364,15 @@ impl Thread {
     fn handle(&mut self, command: Command) -> Result<u64, CommitError> {
         let now = self.clock.now();
         match command {
-            Command::Publish { batch, reply } => return self.publish(batch, reply),
+            Command::Publish {
+                batch,
+                reply,
+                taken,
+            } => {
+                let (bytes, is_taken) = self.publish(batch, reply)?;
+                taken.into_iter().for_each(|taken| taken(is_taken));
+                return Ok(bytes);
+            }
             Command::OpenProducer { id, epoch, reply } => {
                 let _ = reply.send(self.shard.open_producer(id, epoch));
             }
@@ -401,6 +432,7 @@ impl Thread {
                     false => self.backups.begin(self.shard.log_mut(), &name, reply),
                 }
             }
+            Command::Look { look } => look(&mut self.shard),
             Command::Step { step } => {
                 let answer = step(&mut self.shard, now);
                 self.commit()?;
@@ -449,11 +481,12 @@ impl Thread {
         }
     }
 
+    /// Gives the slab bytes that are in the pending group now, and whether something was taken.
     fn publish(
         &mut self,
         mut batch: Batch,
         reply: Arc<dyn PublishReply>,
-    ) -> Result<u64, CommitError> {
+    ) -> Result<(u64, bool), CommitError> {
         let outer = batch.ticket;
         let refuse = |code, text| {
             reply.settled(Settled {
@@ -464,7 +497,7 @@ impl Thread {
         if let Some(text) = self.disk.refusal() {
             self.shard.refused(&batch, Code::DiskFull);
             refuse(Code::DiskFull, text);
-            return Ok(0);
+            return Ok((0, false));
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -479,6 +512,7 @@ impl Thread {
             self.make_room()?;
             result = self.shard.publish(self.clock.now(), &batch);
         }
+        let is_taken = result.is_ok();
         match result {
             Ok(()) => drop(self.publishers.insert(ticket, (outer, reply))),
             Err(error) => {
@@ -486,7 +520,7 @@ impl Thread {
                 refuse(error.code(), error.to_string());
             }
         }
-        Ok(bytes)
+        Ok((bytes, is_taken))
     }
 
     /// The log is full: commits, then does its work here and now until there is room.

@@ -72,7 +72,7 @@ impl NodeView for View {
                 Ok(code) => code.role.name().to_owned(),
                 Err(_) => String::new(),
             },
-            in_service: slot.code.is_ok() && slot.paused.is_none(),
+            in_service: slot.code.is_ok() && slot.paused.is_none() && slot.guard.is_in_service(),
             calls: slot.stats.calls.load(Relaxed),
             messages: slot.stats.messages.load(Relaxed),
             failures: slot.stats.failures.load(Relaxed),

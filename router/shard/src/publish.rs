@@ -341,6 +341,13 @@ impl<V: Vfs> Shard<V> {
         })
     }
 
+    /// The highest number of a producer that a queue has.
+    pub fn highest_of(&self, queue: &str, id: &ProducerId) -> Option<u64> {
+        let slot = self.slot_of(queue).and_then(|id| self.slots.get(&id))?;
+        let (_, highest) = slot.queue.dedup().highest(id)?;
+        Some(highest)
+    }
+
     /// A producer's stream has ended.
     pub fn close_producer(&mut self, id: &ProducerId, session: u64) {
         self.sessions.close(id, session);

@@ -18,9 +18,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use waypost_core::route::Route;
-use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions, Instance, Plugin};
+use bytes::Bytes;
+use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions, Instance, Plugin, StateFull};
 
 use super::error::ChangeError;
+use super::guard::Guard;
 use super::logs::PluginLog;
 use super::record::{RouteRecord, SlotRecord};
 use super::slot::{Code, Origin, Slot, source, spec};
@@ -71,6 +73,23 @@ pub(super) struct State {
     pub is_damaged: bool,
     pub pending: VecDeque<String>,
     next_generation: u64,
+}
+
+/// What a trial of a plugin finds in its state: nothing.
+struct NoState;
+
+impl waypost_host::State for NoState {
+    fn get(&mut self, _: &[u8]) -> Option<Bytes> {
+        None
+    }
+
+    fn set(&mut self, _: &[u8], _: Option<Bytes>, _: u64) -> Result<(), StateFull> {
+        Err(StateFull)
+    }
+
+    fn scan(&mut self, _: &[u8], _: Option<&[u8]>, _: usize, _: usize) -> Vec<(Bytes, Bytes)> {
+        Vec::new()
+    }
 }
 
 /// A slot's component, loaded for a route, with an instance for each worker that will run it.
@@ -288,6 +307,7 @@ impl Plugins {
             paused: record.as_ref().and_then(|record| record.paused),
             began: stats.snapshot(),
             since_ms: wall_ms(),
+            guard: Arc::new(Guard::new(&config.breaker)),
             config,
             code,
             record,
@@ -343,16 +363,20 @@ impl Plugins {
         destinations: Vec<String>,
     ) -> Result<Prepared, ChangeError> {
         let loaded = self.load(plugin, destinations.clone())?;
-        let is_serial = [Grant::State, Grant::Publish]
-            .iter()
-            .any(|grant| plugin.grants.contains(grant));
-        let count = if is_serial { 1 } else { self.workers.count() };
-        let instances: Result<Vec<Instance>, _> =
-            (0..count).map(|_| loaded.instantiate(None)).collect();
+        let mut instances = Vec::new();
+        if loaded.uses_state() {
+            // Only the worker that has the state can make the one that counts: this is a trial.
+            loaded.instantiate(Some(&mut NoState))?;
+        } else {
+            let count = if loaded.is_serial() { 1 } else { self.workers.count() };
+            for _ in 0..count {
+                instances.push(loaded.instantiate(None)?);
+            }
+        }
         Ok(Prepared {
             destinations,
             plugin: loaded,
-            instances: instances?,
+            instances,
         })
     }
 

@@ -16,6 +16,7 @@
 
 mod changes;
 mod error;
+mod guard;
 mod live;
 mod logs;
 mod record;
@@ -25,6 +26,7 @@ mod slot;
 mod stats;
 mod store;
 
+pub(crate) use guard::Guard;
 pub use live::check_conflicts;
 pub(crate) use live::{Opening, Plugins};
 pub(crate) use record::Pause;

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waypost_host::{PluginSpec, Role, Source};
+use waypost_host::{Grants, PluginSpec, Role, Source};
 
+use super::guard::Guard;
 use super::record::{Pause, SlotRecord};
 use super::stats::{PluginStats, Snapshot};
 use super::store::blob_path;
-use crate::config::{Config, LimitsConfig, PluginConfig, PluginSource};
+use crate::config::{Config, Grant, LimitsConfig, PluginConfig, PluginSource};
 
 /// The stock plugins, built from `plugins/`, so that a node needs no file beside itself.
 const BUILTIN: [(&str, &[u8]); 3] = [
@@ -63,6 +64,8 @@ pub(crate) struct Slot {
     /// What is kept of it, where its code came over the network.
     pub record: Option<SlotRecord>,
     pub stats: Arc<PluginStats>,
+    /// Whether it is in service.
+    pub guard: Arc<Guard>,
     /// The counters when this version began.
     pub began: Snapshot,
     /// When it did, in ms since 1970.
@@ -100,6 +103,10 @@ impl Slot {
             (Err(why), _) => format!("down: {why}"),
             (Ok(_), Some(Pause::OnError)) => "paused".to_owned(),
             (Ok(_), Some(Pause::Hold)) => "paused, holding".to_owned(),
+            (Ok(_), None) if !self.guard.is_in_service() => {
+                let why = self.stats.last_error().unwrap_or_default();
+                format!("out of service: {why}")
+            }
             (Ok(_), None) => "ready".to_owned(),
         }
     }
@@ -159,7 +166,20 @@ pub(crate) fn spec(
         emitted_bytes: limits.output_bytes as usize,
         payload_bytes: of_node.payload_bytes as usize,
         log_bytes_per_second: u32::try_from(limits.log_bytes_per_second).unwrap_or(u32::MAX),
-        ..waypost_host::Limits::default()
+        cpu_per_second: limits.cpu_per_second,
+        instances: limits.instances,
+        host_calls: limits.host_calls,
+        state_bytes: plugin.state_bytes,
+    };
+    let has = |grant| plugin.grants.contains(&grant);
+    spec.grants = Grants {
+        log: has(Grant::Log),
+        clock: has(Grant::Clock),
+        random: has(Grant::Random),
+        metrics: has(Grant::Metrics),
+        state: has(Grant::State),
+        publish: has(Grant::Publish).then(|| plugin.publish.clone()),
+        timer: has(Grant::Timer),
     };
     spec
 }
