@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use waypost_core::route::Route;
 use bytes::Bytes;
+use waypost_core::route::Route;
 use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions, Instance, Plugin, StateFull};
 
 use super::error::ChangeError;
@@ -30,7 +30,7 @@ use super::stats::PluginStats;
 use super::store::{Found, Store, StoreError};
 use crate::alarms::{AlarmKind, Alarms};
 use crate::clock::wall_ms;
-use crate::config::{Config, Grant, LimitsConfig, PluginConfig, PluginSource};
+use crate::config::{Config, LimitsConfig, PluginConfig, PluginSource};
 use crate::error::StartError;
 use crate::routing::{
     self, Bound, CurrentRouting, Parts, PlannedRoute, QueueRoutes, Routing, Service,
@@ -368,7 +368,11 @@ impl Plugins {
             // Only the worker that has the state can make the one that counts: this is a trial.
             loaded.instantiate(Some(&mut NoState))?;
         } else {
-            let count = if loaded.is_serial() { 1 } else { self.workers.count() };
+            let count = if loaded.is_serial() {
+                1
+            } else {
+                self.workers.count()
+            };
             for _ in 0..count {
                 instances.push(loaded.instantiate(None)?);
             }

@@ -1,17 +1,19 @@
 //! One call of a plugin: its instance, its breaker, what it costs.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
+use bytes::Bytes;
 use waypost_core::breaker::Admit;
 use waypost_core::pipeline::{Failure, Item, Verdict};
 use waypost_core::route::PluginIndex;
-use waypost_host::{CallErrorKind, Instance, MessageRef, Plugin};
+use waypost_core::state::Mark;
+use waypost_host::{CallErrorKind, Effects, Instance, MessageRef, Plugin, State};
 use waypost_wire::{Code, RecordRef};
 
+use super::serial::{Lent, States};
 use super::translate::{kind, translate};
 use super::{Surroundings, Work};
 use crate::alarms::{AlarmKind, Alarms};
@@ -22,7 +24,8 @@ use crate::routing::{Bound, Routing, Service};
 /// What came of a call.
 pub(super) enum Answer {
     AllPassed,
-    Verdicts(Vec<Verdict>),
+    /// And what was published, each with the position of its cause.
+    Verdicts(Vec<Verdict>, Vec<(u32, Bytes)>),
     Failed(Failure),
     /// Not now.
     Unavailable(String),
@@ -31,6 +34,10 @@ pub(super) enum Answer {
     Refused(Code, &'static str),
     /// Ask again with a single message.
     OneByOne,
+    /// Ask again after so many ms.
+    Wait(u64),
+    /// What these inputs cause is there already.
+    LeaveOut(Vec<u32>),
 }
 
 impl Answer {
@@ -51,17 +58,33 @@ impl Answer {
     }
 }
 
+/// The shortest time of a timer.
+const TIMER_MS_MIN: u32 = 10;
+
 /// An instance that is counted.
 pub(super) struct Kept {
     instance: Instance,
     stats: Arc<PluginStats>,
+    /// When it wants to be woken, on the monotonic clock.
+    due: Option<u64>,
 }
 
 impl Kept {
     pub fn new(instance: Instance, bound: &Bound) -> Kept {
         let stats = bound.stats.clone();
         stats.instances.fetch_add(1, Relaxed);
-        Kept { instance, stats }
+        Kept {
+            instance,
+            stats,
+            due: None,
+        }
+    }
+
+    /// What the guest said of its timer.
+    fn follow_timer(&mut self, now: u64) {
+        if let Some(ms) = self.instance.take_timer() {
+            self.due = (ms > 0).then(|| now + u64::from(ms.max(TIMER_MS_MIN)));
+        }
     }
 }
 
@@ -76,15 +99,26 @@ pub(super) struct Calls {
     /// What the newest routing binds, and its version.
     current: HashSet<u64>,
     version: u64,
+    /// The newest routing.
+    routing: Option<Arc<Routing>>,
     /// By the id of what is bound.
     instances: HashMap<u64, Kept>,
+    /// Serial plugins run here, and timers.
+    is_first: bool,
+    pub states: States,
+    /// The slot that the last call was of, and where it began to write.
+    last: Option<(Arc<str>, Mark)>,
     clock: Clock,
     alarms: Arc<Alarms>,
 }
 
 impl Calls {
-    pub fn new(surroundings: &Surroundings) -> Calls {
+    pub fn new(is_first: bool, surroundings: &Surroundings) -> Calls {
         Calls {
+            is_first,
+            routing: None,
+            states: States::new(surroundings.shard.clone(), surroundings.clock),
+            last: None,
             current: HashSet::new(),
             version: 0,
             instances: HashMap::new(),
@@ -98,14 +132,129 @@ impl Calls {
         self.instances.clear();
     }
 
-    pub fn adopt(&mut self, id: u64, kept: Kept) {
+    pub fn adopt(&mut self, id: u64, mut kept: Kept) {
+        if self.is_first {
+            kept.follow_timer(self.clock.mono_ms());
+        }
         self.instances.insert(id, kept);
     }
 
-    pub fn retire(&mut self, routing: &Routing) {
+    /// Batches come with this routing now. What wants to be woken must be there.
+    pub fn retire(&mut self, routing: &Arc<Routing>) {
         self.version = routing.version;
         self.current = routing.bound.iter().map(|bound| bound.id).collect();
         self.instances.retain(|id, _| self.current.contains(id));
+        self.routing = Some(routing.clone());
+        let wakes = |b: &&Arc<Bound>| matches!(&b.service, Service::Running(p) if p.wakes());
+        for bound in routing.bound.iter().filter(wakes).filter(|_| self.is_first) {
+            if let Service::Running(plugin) = &bound.service
+                && let Err(error) = self.instance(bound, plugin)
+            {
+                bound.stats.failed(error, false);
+            }
+        }
+    }
+
+    /// When the first plugin is to be woken.
+    pub fn next_wake(&self) -> Option<u64> {
+        self.instances.values().filter_map(|kept| kept.due).min()
+    }
+
+    /// What is to be woken now, with the routing in force.
+    pub fn due(&mut self, now: u64) -> Option<(Arc<Routing>, Arc<Bound>)> {
+        let is_due = |kept: &Kept| kept.due.is_some_and(|due| due <= now);
+        let (id, kept) = self.instances.iter_mut().find(|(_, kept)| is_due(kept))?;
+        kept.due = None;
+        let routing = self.routing.as_ref()?;
+        let bound = routing.bound.iter().find(|bound| bound.id == *id)?;
+        Some((routing.clone(), bound.clone()))
+    }
+
+    /// Puts off what could not be woken.
+    pub fn put_off(&mut self, id: u64, until: u64) {
+        if let Some(kept) = self.instances.get_mut(&id) {
+            kept.due.get_or_insert(until);
+        }
+    }
+
+    /// Wakes a plugin: gives what it published.
+    pub fn wake(&mut self, bound: &Bound) -> Result<Vec<Bytes>, String> {
+        let Service::Running(plugin) = &bound.service else {
+            return Ok(Vec::new());
+        };
+        if bound.guard.admit(self.clock.mono_ms()) == Admit::Refuse {
+            return Err("out of service".to_owned());
+        }
+        self.instance(bound, plugin)?;
+        let Some(kept) = self.instances.get_mut(&bound.id) else {
+            return Ok(Vec::new());
+        };
+        self.last = None;
+        let mut lent = None;
+        if plugin.uses_state() {
+            let limit = plugin.spec().limits.state_bytes;
+            let (state, mark) = self.states.of(&bound.slot, limit)?.begin(&self.clock);
+            self.last = Some((bound.slot.clone(), mark));
+            lent = Some(state);
+        }
+        let mut effects = effects(&mut lent);
+        let before = Instant::now();
+        let result = kept.instance.wake(&mut effects);
+        bound.stats.called(before.elapsed(), 0);
+        let published = std::mem::take(&mut effects.published);
+        kept.follow_timer(self.clock.mono_ms());
+        let failure = match result {
+            Ok(()) => match super::translate::published(published, &[]) {
+                Ok(bodies) => {
+                    self.tell(bound, &Answer::AllPassed);
+                    return Ok(bodies.into_iter().map(|(_, body)| body).collect());
+                }
+                Err(failure) => failure,
+            },
+            Err(error) => {
+                bound.stats.failed(error.to_string(), error.instance_lost);
+                if error.instance_lost {
+                    self.instances.remove(&bound.id);
+                }
+                Failure {
+                    kind: kind(error.kind),
+                    text: error.message,
+                    backtrace: error.backtrace,
+                }
+            }
+        };
+        self.undo();
+        let text = format!("{}: {}", failure.kind, failure.text);
+        self.tell(bound, &Answer::Failed(failure));
+        Err(text)
+    }
+
+    /// What the last call wrote does not count.
+    pub fn undo(&mut self) {
+        if let Some((slot, mark)) = self.last.take() {
+            self.states.rollback(&slot, mark);
+        }
+    }
+
+    /// Makes the instance of what is bound, where there is none.
+    fn instance(&mut self, bound: &Bound, plugin: &Plugin) -> Result<(), String> {
+        if self.instances.contains_key(&bound.id) {
+            return Ok(());
+        }
+        let made = if plugin.uses_state() {
+            let limit = plugin.spec().limits.state_bytes;
+            let (mut lent, _) = self.states.of(&bound.slot, limit)?.begin(&self.clock);
+            plugin.instantiate(Some(&mut lent))
+        } else {
+            plugin.instantiate(None)
+        };
+        let instance = made.map_err(|error| error.to_string())?;
+        let mut kept = Kept::new(instance, bound);
+        if self.is_first {
+            kept.follow_timer(self.clock.mono_ms());
+        }
+        self.instances.insert(bound.id, kept);
+        Ok(())
     }
 
     /// A batch that was on its way when its routing was replaced may have made an instance that
@@ -159,9 +308,45 @@ impl Calls {
                 return Answer::not_called("out of service", &why);
             }
         }
+        if !work.traced
+            && let Err(spent) = plugin.admit(Instant::now())
+        {
+            return Answer::Wait(spent.wait.as_millis() as u64);
+        }
+        let again = self.there_already(bound, plugin, work, items);
+        if !again.is_empty() {
+            return Answer::LeaveOut(again);
+        }
         let answer = self.call_instance(bound, plugin, work, original, items);
         self.tell(bound, &answer);
         answer
+    }
+
+    /// Inputs of which a plugin's state holds the effects: their producer sends them again.
+    fn there_already(
+        &mut self,
+        bound: &Bound,
+        plugin: &Plugin,
+        work: &Work,
+        items: &[Item],
+    ) -> Vec<u32> {
+        let Some(stamp) = work.done.stamp().filter(|_| plugin.uses_state()) else {
+            return Vec::new();
+        };
+        let limit = plugin.spec().limits.state_bytes;
+        if self.states.of(&bound.slot, limit).is_err() {
+            return Vec::new();
+        }
+        let Some(known) = self.states.known(&bound.slot, stamp.producer) else {
+            return Vec::new();
+        };
+        let number = |input: u32| stamp.sequences.get(input as usize).copied();
+        let inputs = items.iter().map(|item| item.input);
+        let mut again: Vec<u32> = inputs
+            .filter(|input| number(*input).is_some_and(|number| number <= known))
+            .collect();
+        again.dedup();
+        again
     }
 
     /// Keeps the breaker, and what people see of it.
@@ -176,7 +361,7 @@ impl Calls {
                 );
                 self.alarms.raise(kind, &bound.slot, text, wall_ms());
             }
-            Answer::AllPassed | Answer::Verdicts(_) if bound.guard.passed() => {
+            Answer::AllPassed | Answer::Verdicts(..) if bound.guard.passed() => {
                 self.alarms.clear(kind, &bound.slot);
             }
             _ => {}
@@ -192,15 +377,13 @@ impl Calls {
         items: &[Item],
     ) -> Answer {
         let stats = &bound.stats;
-        let kept = match self.instances.entry(bound.id) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => match plugin.instantiate() {
-                Ok(instance) => entry.insert(Kept::new(instance, bound)),
-                Err(error) => {
-                    stats.failed(error.to_string(), false);
-                    return Answer::failed("start", error.to_string());
-                }
-            },
+        self.last = None;
+        if let Err(error) = self.instance(bound, plugin) {
+            stats.failed(error.as_str(), false);
+            return Answer::failed("start", error);
+        }
+        let Some(kept) = self.instances.get_mut(&bound.id) else {
+            return Answer::failed("internal", "the instance is gone".to_owned());
         };
         let parsed: Vec<MessageRef<'_>>;
         let batch = match unchanged(items, original) {
@@ -214,18 +397,40 @@ impl Calls {
         if batch.len() != items.len() {
             return Answer::failed("record", "a record of the batch does not parse".to_owned());
         }
-        let before = Instant::now();
-        let result = kept.instance.call(batch);
-        stats.called(before.elapsed(), items.len() as u64);
-        match result {
-            Ok(verdicts) if verdicts.all_pass() => Answer::AllPassed,
-            Ok(verdicts) => {
-                let each = verdicts.into_iter().zip(batch);
-                Answer::Verdicts(
-                    each.map(|(verdict, message)| translate(verdict, message))
-                        .collect(),
-                )
+        let mut lent = None;
+        if plugin.uses_state() {
+            match self
+                .states
+                .of(&bound.slot, plugin.spec().limits.state_bytes)
+            {
+                Ok(state) => {
+                    let (state, mark) = state.begin(&self.clock);
+                    self.last = Some((bound.slot.clone(), mark));
+                    lent = Some(state);
+                }
+                Err(why) => return Answer::Unavailable(format!("its state: {why}")),
             }
+        }
+        let mut effects = effects(&mut lent);
+        let before = Instant::now();
+        let result = kept.instance.call(batch, &mut effects);
+        stats.called(before.elapsed(), items.len() as u64);
+        let published = std::mem::take(&mut effects.published);
+        if plugin.wakes() && self.is_first {
+            kept.follow_timer(self.clock.mono_ms());
+        }
+        let answer = match result {
+            Ok(verdicts) => match super::translate::published(published, batch) {
+                Ok(published) if verdicts.all_pass() && published.is_empty() => {
+                    return Answer::AllPassed;
+                }
+                Ok(published) => {
+                    let each = verdicts.into_iter().zip(batch);
+                    let each = each.map(|(verdict, message)| translate(verdict, message));
+                    return Answer::Verdicts(each.collect(), published);
+                }
+                Err(failure) => Answer::Failed(failure),
+            },
             Err(error) => {
                 if error.kind != CallErrorKind::Unavailable {
                     stats.failed(error.to_string(), error.instance_lost);
@@ -242,7 +447,17 @@ impl Calls {
                     }),
                 }
             }
-        }
+        };
+        self.undo();
+        answer
+    }
+}
+
+/// What a call may touch: the state that was lent for it, if one was.
+fn effects<'a>(lent: &'a mut Option<Lent<'_>>) -> Effects<'a> {
+    Effects {
+        state: lent.as_mut().map(|lent| lent as &mut dyn State),
+        published: Vec::new(),
     }
 }
 

@@ -29,11 +29,11 @@ use waypost_wire::{RecordRef, Slab};
 
 use crate::alarms::Alarms;
 use crate::clock::{Clock, wall_ms};
+use crate::live::Hub;
 use crate::mailbox::Inbox;
 use crate::routing::{Bound, Routing};
-pub(crate) use crate::shard_thread::Taken;
-use crate::live::Hub;
 use crate::shard_thread::ShardHandle;
+pub(crate) use crate::shard_thread::Taken;
 
 use calls::Kept;
 use worker::Worker;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use waypost_core::dedup::ProducerId;
 use waypost_core::queue::Settings;
 use waypost_core::state::{Mark, Pending, Table, View, Write};
+use waypost_host::{State, StateFull};
 use waypost_shard::{Part, Selection};
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Message, RecordRef};
@@ -54,6 +55,29 @@ pub(super) struct SlotState {
     is_touched: bool,
 }
 
+/// A slot's state as a guest has it during a call.
+pub(super) struct Lent<'a>(View<'a>);
+
+impl State for Lent<'_> {
+    fn get(&mut self, key: &[u8]) -> Option<Bytes> {
+        self.0.get(key)
+    }
+
+    fn set(&mut self, key: &[u8], value: Option<Bytes>, ttl_ms: u64) -> Result<(), StateFull> {
+        self.0.set(key, value, ttl_ms).map_err(|_| StateFull)
+    }
+
+    fn scan(
+        &mut self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Vec<(Bytes, Bytes)> {
+        self.0.scan(prefix, after, limit, bytes_max)
+    }
+}
+
 /// All slots' of this worker.
 pub(super) struct States {
     shard: ShardHandle,
@@ -65,7 +89,7 @@ pub(super) struct States {
 
 impl SlotState {
     /// What a call sees, and where to go back to if it fails.
-    pub fn begin(&mut self, clock: &Clock) -> (View<'_>, Mark) {
+    pub fn begin(&mut self, clock: &Clock) -> (Lent<'_>, Mark) {
         self.is_touched = true;
         let now = clock.mono_ms();
         self.table.expire(now);
@@ -75,12 +99,7 @@ impl SlotState {
             pending: &mut self.pending,
             now,
         };
-        (view, mark)
-    }
-
-    /// What was written since is as if it had never been.
-    pub fn rollback(&mut self, mark: Mark) {
-        self.pending.rollback(mark);
+        (Lent(view), mark)
     }
 }
 
@@ -111,20 +130,23 @@ impl States {
         Ok(state)
     }
 
-    /// Bytes that a slot keeps.
-    pub fn bytes(&self, slot: &str) -> u64 {
-        self.slots.get(slot).map_or(0, |state| state.table.bytes())
-    }
-
     /// The producer's highest number of which the slot has seen the effects.
     pub fn known(&mut self, slot: &Arc<str>, producer: ProducerId) -> Option<u64> {
         let state = self.slots.get_mut(slot)?;
         if state.known.is_none() {
             let queue = queue_name(slot);
-            let look = move |shard: &mut waypost_shard::Shard<_>| shard.highest_of(&queue, &producer);
+            let look =
+                move |shard: &mut waypost_shard::Shard<_>| shard.highest_of(&queue, &producer);
             state.known = Some(self.shard.look(look).flatten());
         }
         state.known.flatten()
+    }
+
+    /// What a slot wrote since is as if it had never been.
+    pub fn rollback(&mut self, slot: &str, mark: Mark) {
+        if let Some(state) = self.slots.get_mut(slot) {
+            state.pending.rollback(mark);
+        }
     }
 
     /// Whether the batch at work wrote something.
@@ -152,7 +174,13 @@ impl States {
             }
             for write in &writes {
                 let key = [b"k", &write.key[..]].concat();
-                slab.push(&record(slot, &key, write.value.as_ref(), write.expires, now));
+                slab.push(&record(
+                    slot,
+                    &key,
+                    write.value.as_ref(),
+                    write.expires,
+                    now,
+                ));
             }
             if slab.count() == 0 {
                 continue;
@@ -280,11 +308,19 @@ mod tests {
         };
         assert_eq!(read(&stays, 1 << 40), wanted);
         let goes = record("s", b"kkey", Some(&value), Some(800), 500);
-        assert_eq!(read(&goes, 100).expires, Some(1_200), "of 300 ms, 200 are left");
+        assert_eq!(
+            read(&goes, 100).expires,
+            Some(1_200),
+            "of 300 ms, 200 are left"
+        );
         assert_eq!(read(&goes, 300).value, None);
         assert_eq!(read(&record("s", b"kkey", None, None, 500), 0).value, None);
         let empty = record("s", b"k", Some(&Bytes::new()), None, 0);
-        assert_eq!(read(&empty, 0).value, Some(Bytes::new()), "empty is not gone");
+        assert_eq!(
+            read(&empty, 0).value,
+            Some(Bytes::new()),
+            "empty is not gone"
+        );
         let mark = record("s", &marker([7; 16]), None, None, 0);
         assert_eq!(written(&mark, 0, 0), None);
     }

@@ -6,20 +6,41 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use waypost_core::pipeline::{Failure, Outcome, Run, Step};
+use waypost_shard::Stamp;
 use waypost_wire::Code;
+use waypost_wire::data::ExceptionKind;
 
 use super::calls::{Answer, Calls, parse};
 use super::{Surroundings, Task, Work};
 use crate::mailbox::Inbox;
 
 /// A batch under way.
-struct Active {
-    work: Work,
-    run: Run,
+pub(super) struct Active {
+    pub work: Work,
+    pub run: Run,
+    /// How often it began anew, because what it had written must not wait with it.
+    pub restarts: u32,
 }
+
+impl Active {
+    fn new(work: Work, surroundings: &Surroundings) -> Active {
+        let run = new_run(&work, surroundings);
+        Active {
+            work,
+            run,
+            restarts: 0,
+        }
+    }
+}
+
+/// A batch that began anew so often meets the plugin's `on_error` where it would again.
+const RESTARTS_MAX: u32 = 20;
+/// The longest pause of such a batch, in ms.
+const RESTART_PAUSE_MS_MAX: u64 = 30_000;
 
 /// A lane whose first batch waits for a plugin.
 struct Held {
@@ -34,17 +55,17 @@ enum Progress {
 }
 
 pub(super) struct Worker {
-    surroundings: Surroundings,
-    calls: Calls,
+    pub(super) surroundings: Surroundings,
+    pub(super) calls: Calls,
     held: HashMap<u64, Held>,
     /// When the first batch of which lane goes on, on the monotonic clock.
     due: BTreeSet<(u64, u64)>,
 }
 
 impl Worker {
-    pub fn new(surroundings: Surroundings) -> Worker {
+    pub fn new(is_first: bool, surroundings: Surroundings) -> Worker {
         Worker {
-            calls: Calls::new(&surroundings),
+            calls: Calls::new(is_first, &surroundings),
             surroundings,
             held: HashMap::new(),
             due: BTreeSet::new(),
@@ -65,12 +86,14 @@ impl Worker {
                 }
             }
             self.go_on();
+            self.wake();
         }
     }
 
     /// How long nothing is due.
     fn patience(&self) -> Option<Duration> {
-        let (at, _) = self.due.first()?;
+        let held = self.due.first().map(|(at, _)| *at);
+        let at = held.into_iter().chain(self.calls.next_wake()).min()?;
         let now = self.surroundings.clock.mono_ms();
         Some(Duration::from_millis(at.saturating_sub(now)))
     }
@@ -84,11 +107,16 @@ impl Worker {
 
     /// Runs a batch of a lane in which nothing waits, and then those behind it.
     fn begin(&mut self, work: Work, behind: VecDeque<Work>) {
-        let run = new_run(&work, &self.surroundings);
-        self.drive(Active { work, run }, behind);
+        let active = Active::new(work, &self.surroundings);
+        self.drive(active, behind);
     }
 
-    fn drive(&mut self, mut active: Active, mut behind: VecDeque<Work>) {
+    /// Whether a batch of this lane waits.
+    pub(super) fn is_held(&self, lane: u64) -> bool {
+        self.held.contains_key(&lane)
+    }
+
+    pub(super) fn drive(&mut self, mut active: Active, mut behind: VecDeque<Work>) {
         loop {
             match self.guarded(&mut active) {
                 Progress::Hold(ms) => {
@@ -105,15 +133,42 @@ impl Worker {
                 }
                 Progress::Done(outcome) => {
                     self.calls.forget_old(&active.work.routing);
-                    active.work.done.finish(outcome, Vec::new(), None);
+                    self.finish(active.work, outcome);
                 }
             }
             let Some(work) = behind.pop_front() else {
                 return;
             };
-            let run = new_run(&work, &self.surroundings);
-            active = Active { work, run };
+            active = Active::new(work, &self.surroundings);
         }
+    }
+
+    /// Hands over what became of a batch. What it wrote to states goes with it, and counts when
+    /// the shard has taken it: until then nothing else is called that could see it.
+    fn finish(&mut self, work: Work, outcome: Outcome) {
+        if work.traced {
+            self.calls.states.discard();
+            return work.done.finish(outcome, Vec::new(), None);
+        }
+        let stamp = work.done.stamp();
+        let last = work.slab.count().saturating_sub(1);
+        let highest = |stamp: &Stamp| {
+            let numbers = stamp.sequences.iter().enumerate();
+            let highest = numbers.max_by_key(|(_, number)| **number);
+            highest.map(|(input, _)| input as u32)
+        };
+        let input = stamp.and_then(highest).unwrap_or(last);
+        let producer = stamp.map(|stamp| stamp.producer);
+        let own = self.calls.states.parts(input, producer);
+        if own.is_empty() {
+            return work.done.finish(outcome, own, None);
+        }
+        let (said, taken) = mpsc::sync_channel(1);
+        let taken_by = Box::new(move |is_taken| drop(said.send(is_taken)));
+        work.done.finish(outcome, own, Some(taken_by));
+        // A shard that has ended takes nothing.
+        let is_taken = taken.recv().unwrap_or(false);
+        self.calls.states.settle(is_taken);
     }
 
     /// Goes on with the lanes whose pause is over.
@@ -139,6 +194,7 @@ impl Worker {
         let work = AssertUnwindSafe(|| self.work(active));
         std::panic::catch_unwind(work).unwrap_or_else(|_| {
             self.calls.forget_instances();
+            self.calls.states.discard();
             let text = "the plugin worker failed";
             Progress::Done(Outcome::refused(count, Code::Internal, text))
         })
@@ -146,7 +202,11 @@ impl Worker {
 
     /// Runs a batch until it is done or must wait.
     fn work(&mut self, active: &mut Active) -> Progress {
-        let Active { work, run } = active;
+        let Active {
+            work,
+            run,
+            restarts,
+        } = active;
         // The batch as it came, parsed once: most plugins change little or nothing.
         let mut original = Vec::new();
         loop {
@@ -154,12 +214,21 @@ impl Worker {
             let answer = match run.step() {
                 Step::Done => break,
                 Step::Hold { .. } if work.traced => {
-                    run.not_called(&Failure {
-                        kind: "retry",
-                        text: "asked to be called later".to_owned(),
-                        backtrace: None,
-                    });
+                    run.not_called(&later());
                     continue;
+                }
+                Step::Hold { ms } if self.calls.states.is_dirty() => {
+                    if *restarts >= RESTARTS_MAX {
+                        run.not_called(&later());
+                        continue;
+                    }
+                    // What it wrote must not be seen by others while it waits: all of it is done
+                    // again, from the beginning.
+                    self.calls.states.discard();
+                    let doubled = 100u64 << (*restarts).min(16);
+                    *restarts += 1;
+                    *run = new_run(work, &self.surroundings);
+                    return Progress::Hold(ms.max(doubled.min(RESTART_PAUSE_MS_MAX)));
                 }
                 Step::Hold { ms } => return Progress::Hold(ms),
                 Step::Call { plugin, items, .. } => {
@@ -174,12 +243,20 @@ impl Worker {
             }
             match answer {
                 Answer::AllPassed => run.all_passed(),
-                Answer::Verdicts(verdicts) => drop(run.verdicts(verdicts, Vec::new())),
+                Answer::Verdicts(verdicts, published) => {
+                    if !run.verdicts(verdicts, published) {
+                        self.calls.undo();
+                    }
+                }
                 Answer::Failed(failure) => run.failed(failure),
                 Answer::Unavailable(why) => run.unavailable(&why),
                 Answer::NotCalled(failure) => run.not_called(&failure),
                 Answer::Refused(code, why) => run.refused(code, why),
                 Answer::OneByOne => run.one_by_one(),
+                Answer::Wait(ms) => run.wait(ms),
+                Answer::LeaveOut(inputs) => {
+                    run.leave_out(&inputs, ExceptionKind::Duplicate, "taken before");
+                }
             }
         }
         let placeholder = Run::of_published(work.routing.table.clone(), self.limits(), Vec::new());
@@ -188,6 +265,14 @@ impl Worker {
 
     fn limits(&self) -> waypost_core::limits::Limits {
         self.surroundings.limits.clone()
+    }
+}
+
+fn later() -> Failure {
+    Failure {
+        kind: "retry",
+        text: "asked to be called later".to_owned(),
+        backtrace: None,
     }
 }
 
