@@ -214,10 +214,12 @@ impl Starting {
         let shard_join = shard_thread::start(
             handle.clone(),
             shard,
-            self.clock,
-            self.alarms.clone(),
-            metrics,
-            disk.clone(),
+            shard_thread::Around {
+                clock: self.clock,
+                alarms: self.alarms.clone(),
+                metrics,
+                disk: disk.clone(),
+            },
             self.data.clone(),
             move |why| {
                 tracing::error!(why, "nothing can be stored any more");

@@ -238,19 +238,30 @@ struct Thread {
     dropping: HashMap<String, u64>,
 }
 
+/// What the shard's thread shares with the node.
+pub(crate) struct Around {
+    pub clock: Clock,
+    pub alarms: Arc<Alarms>,
+    pub metrics: Arc<Metrics>,
+    pub disk: Arc<Disk>,
+}
+
 /// Starts the shard's thread. `fatal` is called when nothing can be confirmed any more. `held` is
 /// dropped when the last write is done: the data directory's lock.
 pub(crate) fn start(
     handle: ShardHandle,
     shard: Shard<RealVfs>,
-    clock: Clock,
-    alarms: Arc<Alarms>,
-    metrics: Arc<Metrics>,
-    disk: Arc<Disk>,
+    around: Around,
     held: impl Send + 'static,
     fatal: impl FnOnce(String) + Send + 'static,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let inbox = handle.inbox;
+    let Around {
+        clock,
+        alarms,
+        metrics,
+        disk,
+    } = around;
     let (jobs, jobs_in) = mpsc::channel::<Job<RealVfs>>();
     let (done, jobs_done) = mpsc::channel();
     let jobs_join = std::thread::Builder::new()

@@ -474,13 +474,14 @@ pub(crate) async fn logs(
     let mut last = lines.last().map_or(request.after, |line| line.number);
     send.write_all(&logged(lines)).await?;
     let mut draining = conn.node.draining.subscribe();
-    while request.follow {
+    loop {
         tokio::select! {
-            changed = more.changed() => if changed.is_err() {
+            changed = more.changed(), if request.follow => if changed.is_err() {
                 break;
             },
-            _ = send.stopped() => break,
-            _ = draining.wait_for(|draining| *draining) => break,
+            _ = send.stopped(), if request.follow => break,
+            _ = draining.wait_for(|draining| *draining), if request.follow => break,
+            else => break,
         }
         let lines = logs
             .get(&name)

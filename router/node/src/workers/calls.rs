@@ -145,9 +145,10 @@ impl Calls {
         self.current = routing.bound.iter().map(|bound| bound.id).collect();
         self.instances.retain(|id, _| self.current.contains(id));
         self.routing = Some(routing.clone());
-        let wakes = |b: &&Arc<Bound>| matches!(&b.service, Service::Running(p) if p.wakes());
-        for bound in routing.bound.iter().filter(wakes).filter(|_| self.is_first) {
+        for bound in routing.bound.iter() {
             if let Service::Running(plugin) = &bound.service
+                && self.is_first
+                && plugin.wakes()
                 && let Err(error) = self.instance(bound, plugin)
             {
                 bound.stats.failed(error, false);

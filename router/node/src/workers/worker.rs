@@ -164,7 +164,10 @@ impl Worker {
             return work.done.finish(outcome, own, None);
         }
         let (said, taken) = mpsc::sync_channel(1);
-        let taken_by = Box::new(move |is_taken| drop(said.send(is_taken)));
+        let taken_by = Box::new(move |is_taken| {
+            // This thread waits for it.
+            let _ = said.send(is_taken);
+        });
         work.done.finish(outcome, own, Some(taken_by));
         // A shard that has ended takes nothing.
         let is_taken = taken.recv().unwrap_or(false);
