@@ -61,7 +61,7 @@ async fn many_queues(count: usize) {
     assert_eq!(queues.len(), count + 1, "with the dead letters");
     for queue in queues.iter().filter(|q| q.name != "dead-letter") {
         let n: usize = queue.name[1..].parse().unwrap();
-        let held = if n % 3 == 0 { 0 } else { 2 };
+        let held = if n.is_multiple_of(3) { 0 } else { 2 };
         assert_eq!((queue.messages, queue.next_offset), (held, 2), "q{n}");
     }
     drained(&client, (0..count).filter(|n| n % 3 != 0).collect()).await;
