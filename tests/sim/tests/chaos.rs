@@ -2,6 +2,7 @@
 //! crashes take about 40 minutes without optimisation on a slow core, four with `--release`; the
 //! sweep about 30 without.
 
+use waypost_log::mem::Injected;
 use waypost_sim::{Faults, Plan, run, sweep};
 
 /// Crashes that are survived in all.
@@ -13,6 +14,7 @@ fn a_hundred_thousand_crashes() {
     let begin = getrandom::u64().expect("the system gives random numbers") >> 16;
     println!("from seed {begin}");
     let (mut crashes, mut seed) = (0, begin);
+    let mut injected = Injected::default();
     while crashes < CRASHES {
         let plan = Plan {
             steps: 600,
@@ -23,11 +25,15 @@ fn a_hundred_thousand_crashes() {
             ..Plan::default()
         };
         match run(seed, &plan) {
-            Ok(report) => crashes += report.tally.restarts,
+            Ok(report) => {
+                crashes += report.tally.restarts;
+                injected += report.tally.injected;
+            }
             Err(failure) => panic!("{failure}"),
         }
         seed += 1;
     }
+    println!("{injected}");
     println!("{crashes} crashes in {} runs", seed - begin);
 }
 

@@ -4,7 +4,8 @@
 //! `WAYPOST_SIM_SEED=<n> cargo test -p waypost-sim` runs that seed in place of the random one; a
 //! failure prints the command that repeats it.
 
-use waypost_sim::{Faults, Plan, rot, run, sweep};
+use waypost_log::mem::{Call, Fault, Injected};
+use waypost_sim::{Faults, Plan, Tally, rot, run, sweep};
 
 fn plan(faults: Faults) -> Plan {
     Plan {
@@ -13,27 +14,87 @@ fn plan(faults: Faults) -> Plan {
     }
 }
 
-fn all(seeds: impl IntoIterator<Item = u64>, faults: Faults) {
-    for seed in seeds {
-        if let Err(failure) = run(seed, &plan(faults)) {
-            panic!("{failure}");
-        }
+fn all(seeds: impl IntoIterator<Item = u64>, faults: Faults) -> Vec<Tally> {
+    let run = |seed| match run(seed, &plan(faults)) {
+        Ok(report) => report.tally,
+        Err(failure) => panic!("{failure}"),
+    };
+    seeds.into_iter().map(run).collect()
+}
+
+fn injected(tallies: &[Tally]) -> Injected {
+    tallies.iter().fold(Injected::default(), |mut sum, tally| {
+        sum += tally.injected;
+        sum
+    })
+}
+
+/// A world in which nothing happens would prove nothing.
+fn check_that_it_happened(tallies: &[Tally]) {
+    let counts: [(&str, fn(&Tally) -> u64); 8] = [
+        ("jumps of the wall clock", |t| t.jumps),
+        ("seeks", |t| t.seeks),
+        ("groups removed", |t| t.groups_removed),
+        ("settings", |t| t.settings),
+        ("browsed", |t| t.browsed),
+        ("taken out", |t| t.taken_out),
+        ("replayed", |t| t.replayed),
+        ("redriven", |t| t.redriven),
+    ];
+    for (what, count) in counts {
+        let sum: u64 = tallies.iter().map(count).sum();
+        assert!(sum > 10, "{what}: {sum}");
     }
 }
 
 #[test]
 fn without_faults_everything_is_delivered_and_the_space_returns() {
-    all(1..=8, Faults::None);
+    let tallies = all(1..=8, Faults::None);
+    assert_eq!(injected(&tallies), Injected::default());
 }
 
 #[test]
 fn crashes_lose_nothing_confirmed() {
-    all(1..=60, Faults::Crashes);
+    let tallies = all(1..=60, Faults::Crashes);
+    check_that_it_happened(&tallies);
+    let injected = injected(&tallies);
+    println!("{injected}");
+    assert!(injected.crashes > 300 && injected.kills > 50, "{injected}");
+    assert!(
+        injected.names_lost > 50 && injected.names_kept > 50,
+        "{injected}"
+    );
+    assert!(
+        injected.files_torn > 50 && injected.files_short > 50,
+        "{injected}"
+    );
 }
 
 #[test]
 fn full_and_failing_disks_lose_nothing_confirmed() {
-    all(1..=60, Faults::Disk);
+    let tallies = all(1..=60, Faults::Disk);
+    check_that_it_happened(&tallies);
+    let injected = injected(&tallies);
+    println!("{injected}");
+    let calls = [
+        Call::Open,
+        Call::Read,
+        Call::Write,
+        Call::Sync,
+        Call::Look,
+        Call::Change,
+    ];
+    for call in calls {
+        assert!(injected.count(Fault::Io, call) > 3, "{call:?}: {injected}");
+    }
+    for call in [Call::Open, Call::Write, Call::Change] {
+        let count = injected.count(Fault::NoSpace, call);
+        assert!(count > 3, "{call:?}: {injected}");
+    }
+    assert!(
+        injected.count(Fault::ShortRead, Call::Read) > 50,
+        "{injected}"
+    );
 }
 
 #[test]
@@ -43,8 +104,8 @@ fn a_seed_that_nobody_chose() {
         Err(_) => getrandom::u64().expect("the system gives random numbers") >> 16,
     };
     println!("seed {seed}");
-    all([seed], Faults::Crashes);
-    all([seed], Faults::Disk);
+    drop(all([seed], Faults::Crashes));
+    drop(all([seed], Faults::Disk));
 }
 
 #[test]
@@ -63,11 +124,14 @@ fn flipped_bits_are_never_served() {
         steps: 300,
         ..Plan::default()
     };
+    let mut bits = 0;
     for seed in 1..=30 {
-        if let Err(failure) = rot::run(seed, &plan, 4) {
-            panic!("{failure}");
+        match rot::run(seed, &plan, 4) {
+            Ok(tally) => bits += tally.injected.bits,
+            Err(failure) => panic!("{failure}"),
         }
     }
+    assert!(bits > 200, "{bits} bits flipped");
 }
 
 /// The first line that two traces do not share, if there is one.

@@ -8,17 +8,20 @@ const NAME: &str = "append_order";
 
 /// A message was given an offset.
 pub fn given(queue: &QueueModel, offset: u64, content: &Content) -> Result<(), Violation> {
-    let Some(tag) = content.tag() else {
+    // A copy stands where an operator put it.
+    let sent = |content: &Content| match content {
+        Content::Published { tag, .. } => Some(*tag),
+        Content::Copied(_) | Content::Dead(_) => None,
+    };
+    let Some(tag) = sent(content) else {
         return Ok(());
     };
-    let same = |e: &&crate::model::Entry| {
-        e.content
-            .tag()
-            .is_some_and(|t| t.publisher == tag.publisher)
-    };
     // The last few are enough: each was checked against those before it.
-    let before = queue.entries.values().rev().take(64).find(same);
-    let before = before.and_then(|e| e.content.tag());
+    let last = queue.entries.values().rev().take(64);
+    let mut same = last
+        .filter_map(|e| sent(&e.content))
+        .filter(|t| t.publisher == tag.publisher);
+    let before = same.next();
     Violation::unless(
         before.is_none_or(|b| b.sequence < tag.sequence),
         NAME,

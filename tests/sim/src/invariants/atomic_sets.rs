@@ -1,4 +1,5 @@
-//! A publish to several queues is in all of them or in none, whatever comes between.
+//! A publish to several queues is in all of them or in none, whatever comes between; a dead letter
+//! that went back is in one place.
 
 use crate::invariants::Violation;
 use crate::model::Life;
@@ -12,5 +13,18 @@ pub fn check(ticket: u64, places: &[(Life, u64)], is_there: &[bool]) -> Result<(
             "publish {ticket}: {there} of {} messages survived: {is_there:?} at {places:x?}",
             is_there.len()
         )
+    })
+}
+
+/// After a crash: whether the copy of a dead letter is there, and whether the letter is gone.
+pub fn check_redriven(
+    letter: (Life, u64),
+    copy: (Life, u64),
+    is_there: bool,
+    is_gone: bool,
+) -> Result<(), Violation> {
+    Violation::unless(is_there == is_gone, "atomic_sets", || {
+        let where_is = if is_there { "both places" } else { "neither" };
+        format!("dead letter {letter:x?} went back to {copy:x?} and is in {where_is}")
     })
 }

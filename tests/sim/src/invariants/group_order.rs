@@ -67,6 +67,7 @@ fn in_order(
     let bound = |entries: &BTreeMap<u64, Entry>| -> Vec<u64> {
         entries
             .range(begin..)
+            .filter(|(at, _)| !queue.is_taken_out(**at))
             .filter(|(_, e)| is_bound(&e.content) && is_known_to_come(&e.content))
             .map(|(at, _)| *at)
             .collect()

@@ -8,6 +8,7 @@ pub mod atomic_sets;
 pub mod attempts;
 pub mod dead_letters;
 pub mod group_order;
+pub mod groups_stay;
 pub mod limits;
 pub mod memory_bounded;
 pub mod nothing_foreign;
@@ -16,6 +17,8 @@ pub mod offsets;
 pub mod one_holder;
 pub mod progress;
 pub mod quiet_recovery;
+pub mod removed_stays_removed;
+pub mod settings_stay;
 pub mod space_returns;
 pub mod synced_first;
 

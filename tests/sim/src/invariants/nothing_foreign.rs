@@ -9,7 +9,8 @@ use crate::model::{Content, QueueModel};
 pub fn check(queue: &QueueModel, offset: u64, found: &Identity) -> Result<(), Violation> {
     let expected = queue.content(offset);
     let is_right = match (expected, found) {
-        (Some(Content::Published { tag, .. }), Identity::Published(found)) => tag == found,
+        (Some(Content::Published { tag, .. }), Identity::Published(found))
+        | (Some(Content::Copied(tag)), Identity::Published(found)) => tag == found,
         (Some(Content::Dead(None)), Identity::Dead(_)) => true,
         (Some(Content::Dead(Some(letter))), Identity::Dead(found)) => letter == found,
         _ => false,

@@ -36,7 +36,8 @@ pub fn recovered(
     let lost = queue
         .entries
         .range(first..)
-        .find(|(offset, e)| e.is_confirmed && !readable.contains(offset));
+        .filter(|(offset, e)| e.is_confirmed && !queue.is_taken_out(**offset))
+        .find(|(offset, _)| !readable.contains(offset));
     Violation::unless(lost.is_none(), NAME, || {
         format!(
             "queue '{}': confirmed, and gone after a crash: {lost:?}",

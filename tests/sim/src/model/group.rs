@@ -105,6 +105,14 @@ impl GroupModel {
         }
     }
 
+    /// The group after it was moved: all from `start` on comes, at its first attempt.
+    pub fn moved(start: u64, before: &GroupModel) -> GroupModel {
+        GroupModel {
+            is_synced: before.is_synced,
+            ..GroupModel::new(start, before.options.clone())
+        }
+    }
+
     /// Whether it gets a message, as far as is known.
     pub fn takes(&self, content: &Content) -> bool {
         let filters = &self.options.filters;
@@ -195,6 +203,14 @@ impl GroupModel {
     pub(super) fn end_for_good(&mut self, offset: u64) {
         if let Some(progress) = self.progress.get_mut(&offset) {
             progress.end(End::Acked);
+        }
+    }
+
+    /// Nobody holds or waits for a message.
+    pub(super) fn let_go_of(&mut self, offset: u64) {
+        if let Some(progress) = self.progress.get_mut(&offset) {
+            progress.flight = None;
+            progress.due = None;
         }
     }
 

@@ -13,7 +13,7 @@ use crate::invariants::{Violation, accepted_once, atomic_sets};
 use crate::message::{DeadLetter, Place, Tag};
 
 pub use group::{End, Flight, GroupModel, Progress};
-pub use queue::{Content, Entry, Keeps, QueueModel};
+pub use queue::{Content, Entry, GroupChange, Keeps, QueueModel};
 
 /// Identifies a queue over its whole life: its incarnation.
 pub type Life = u64;
@@ -40,6 +40,8 @@ pub struct Model {
     pub waiting: BTreeMap<u64, Waiting>,
     /// Messages that ran out of attempts or were rejected, at any time: what may be a dead letter.
     pub spent: BTreeSet<(Place, Tag)>,
+    /// Dead letters that went back, when that is not synced: each, and its copy.
+    pub redriven: Vec<[(Life, u64); 2]>,
     /// Dead letters that were seen in their queue, synced.
     pub dead: BTreeSet<(Place, Tag)>,
     /// Synced bytes were changed on purpose: losses are told by alarms, and only what is served
@@ -103,6 +105,7 @@ impl Model {
     pub fn committed(&mut self) {
         let is_gone = |_: &Life, q: &mut QueueModel| q.is_leaving;
         self.removed.extend(self.queues.extract_if(.., is_gone));
+        self.redriven.clear();
         self.queues.values_mut().for_each(QueueModel::committed);
     }
 
@@ -149,6 +152,20 @@ impl Model {
                 .collect();
             if !self.is_rotten {
                 atomic_sets::check(ticket, &waiting.places, &known)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of dead letters that went back: each is in one place, and not in both.
+    pub fn resolve_redriven(
+        &mut self,
+        is_there: &BTreeMap<(Life, u64), bool>,
+        is_gone: &BTreeMap<(Life, u64), bool>,
+    ) -> Result<(), Violation> {
+        for [letter, copy] in std::mem::take(&mut self.redriven) {
+            if let (Some(there), Some(gone)) = (is_there.get(&copy), is_gone.get(&letter)) {
+                atomic_sets::check_redriven(letter, copy, *there, *gone)?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use waypost_core::queue::{AtLimit, Retain, Settings};
+use waypost_core::queue::{AtLimit, DeliverWhen, Durability, Retain, Settings};
 
 use crate::invariants::{Violation, append_order, nothing_lost, offsets};
 use crate::message::{DeadLetter, Place, Tag};
@@ -20,13 +20,16 @@ pub enum Content {
     },
     /// A dead letter, and which one when it was seen.
     Dead(Option<DeadLetter>),
+    /// A copy that an operator had made: of a message in another place, or of a dead letter as it
+    /// was before. Nobody waits for it, and it keeps no order.
+    Copied(Tag),
 }
 
 impl Content {
     /// The message's tag, where it is known.
     pub fn tag(&self) -> Option<Tag> {
         match self {
-            Content::Published { tag, .. } => Some(*tag),
+            Content::Published { tag, .. } | Content::Copied(tag) => Some(*tag),
             Content::Dead(letter) => letter.as_ref().map(|l| l.tag),
         }
     }
@@ -52,10 +55,10 @@ pub struct QueueModel {
     pub is_stored: bool,
     /// Whether messages may be delivered before they are synced.
     pub is_ahead: bool,
-    /// Attempts before a message is a dead letter.
-    pub deliver_max: u32,
-    /// How long a third attempt waits, in ms.
-    pub backoff_ms: u64,
+    /// Its settings.
+    pub settings: Settings,
+    /// Settings that it was to be given, when something failed: one of them may hold.
+    pub maybe_settings: Vec<Settings>,
     /// Whether it holds the dead letters.
     pub is_dead_letters: bool,
     /// Its removal was asked for and not synced.
@@ -74,14 +77,29 @@ pub struct QueueModel {
     purges: BTreeSet<u64>,
     /// Offsets below were let go of, durably.
     pub released_below: u64,
-    /// What it keeps, and how much.
-    pub keeps: Keeps,
+    /// Offsets that were taken out by request, as far as it is synced.
+    pub removed: BTreeSet<u64>,
+    /// Those of which it is not synced.
+    pub removing: BTreeSet<u64>,
     /// Offsets of messages that a limit made dead letters.
     pub moved: BTreeSet<u64>,
     /// Groups that were moved or removed by request: what they were done with may come again.
     pub moved_groups: BTreeSet<String>,
     /// Its groups.
     pub groups: BTreeMap<String, GroupModel>,
+    /// A group that was moved or removed, when that is not synced.
+    pub change: Option<GroupChange>,
+}
+
+/// A group was moved or removed by request, and a crash may undo it.
+#[derive(Clone, Debug)]
+pub struct GroupChange {
+    /// Its name.
+    pub group: String,
+    /// What it was before.
+    pub before: GroupModel,
+    /// Where the log ended then.
+    pub log_end: u64,
 }
 
 /// What a queue keeps.
@@ -108,14 +126,15 @@ impl Keeps {
 
 impl QueueModel {
     /// An empty queue.
-    pub fn new(name: &str, is_durable: bool, deliver_max: u32, keeps: Keeps) -> QueueModel {
+    pub fn new(name: &str, settings: Settings) -> QueueModel {
+        let is_durable = settings.durability.is_logged();
         QueueModel {
             name: name.to_owned(),
             is_durable,
-            is_stored: is_durable,
-            is_ahead: !is_durable,
-            deliver_max,
-            backoff_ms: 0,
+            is_stored: settings.durability == Durability::Sync,
+            is_ahead: !is_durable || settings.deliver == DeliverWhen::Received,
+            settings,
+            maybe_settings: Vec::new(),
             is_dead_letters: name == waypost_core::DEAD_LETTER,
             is_leaving: false,
             entries: BTreeMap::new(),
@@ -125,22 +144,26 @@ impl QueueModel {
             purged_synced: 0,
             purges: BTreeSet::new(),
             released_below: 0,
-            keeps,
+            removed: BTreeSet::new(),
+            removing: BTreeSet::new(),
             moved: BTreeSet::new(),
             moved_groups: BTreeSet::new(),
             groups: BTreeMap::new(),
+            change: None,
         }
     }
 
     /// Rot took its description: from now on it has this name, and the settings of a queue that
     /// nobody gave any.
     pub fn forget_description(&mut self, name: &str) {
-        let settings = Settings::default();
         name.clone_into(&mut self.name);
         self.is_dead_letters = false;
-        self.deliver_max = settings.deliver_max;
-        self.backoff_ms = settings.backoff_ms;
-        self.keeps = Keeps::of(&settings);
+        self.settings = Settings::default();
+    }
+
+    /// What it keeps, and how much.
+    pub fn keeps(&self) -> Keeps {
+        Keeps::of(&self.settings)
     }
 
     /// A message was given an offset.
@@ -260,7 +283,7 @@ impl QueueModel {
 
     /// A commit returned. Messages that a publisher waits for are confirmed when it is told.
     pub fn committed(&mut self) {
-        let is_told = |e: &Entry| self.is_stored && !matches!(e.content, Content::Dead(_));
+        let is_told = |e: &Entry| self.is_stored && matches!(e.content, Content::Published { .. });
         let synced: Vec<u64> = self
             .entries
             .iter()
@@ -270,12 +293,53 @@ impl QueueModel {
         synced.into_iter().for_each(|offset| self.confirm(offset));
         self.purged_synced = self.purged_below;
         self.purges.clear();
+        self.removed.append(&mut self.removing);
+        self.change = None;
         self.groups.values_mut().for_each(GroupModel::committed);
     }
 
     /// The process ended.
     pub fn crashed(&mut self) {
-        self.groups.values_mut().for_each(GroupModel::crashed);
+        let before = self.change.iter_mut().map(|c| &mut c.before);
+        let groups = self.groups.values_mut().chain(before);
+        groups.for_each(GroupModel::crashed);
+    }
+
+    /// Offsets were taken out by request: nobody holds or gets them any more.
+    pub fn take_out(&mut self, offsets: &[u64]) {
+        for group in self.groups.values_mut() {
+            offsets.iter().for_each(|o| group.let_go_of(*o));
+        }
+        self.removing.extend(offsets);
+    }
+
+    /// Whether an offset was taken out by request, as far as was said.
+    pub fn is_taken_out(&self, offset: u64) -> bool {
+        self.removed.contains(&offset) || self.removing.contains(&offset)
+    }
+
+    /// A recovery showed what can be read from `first` on: what was to be taken out is, or is not.
+    /// Gives which, as far as that can be told.
+    pub fn resolve_taken_out(
+        &mut self,
+        (first, next): (u64, u64),
+        readable: &BTreeSet<u64>,
+    ) -> Vec<(u64, bool)> {
+        let asked = std::mem::take(&mut self.removing);
+        let told = asked.range(first..next.max(first));
+        let told: Vec<(u64, bool)> = told.map(|o| (*o, !readable.contains(o))).collect();
+        let gone = told.iter().filter(|(_, is_gone)| *is_gone);
+        self.removed.extend(gone.map(|(offset, _)| *offset));
+        told
+    }
+
+    /// A recovery showed whether a group's change was synced.
+    pub fn resolve_change(&mut self, is_synced: bool) {
+        if let Some(change) = self.change.take()
+            && !is_synced
+        {
+            self.groups.insert(change.group, change.before);
+        }
     }
 
     /// Whether every group is done with an offset, as far as was said. Without groups, nothing is
@@ -287,9 +351,12 @@ impl QueueModel {
                 || content.is_some_and(|content| !group.takes(content))
                 || group.progress.get(&offset).is_some_and(|p| p.end.is_some())
         };
-        let is_let_go = offset < self.purged_below || self.moved.contains(&offset);
+        let is_let_go =
+            offset < self.purged_below || self.moved.contains(&offset) || self.is_taken_out(offset);
         is_let_go
-            || (!self.keeps.is_log && !self.groups.is_empty() && self.groups.values().all(is_done))
+            || (!self.keeps().is_log
+                && !self.groups.is_empty()
+                && self.groups.values().all(is_done))
     }
 
     /// The queue durably holds nothing below `first`. Gives the places of messages that must
@@ -305,12 +372,16 @@ impl QueueModel {
         let moved = self
             .moved
             .range(self.purged_below..first.max(self.purged_below));
+        // What an operator took out is owed to nobody.
+        let is_there = |offset: &u64| !self.is_taken_out(*offset);
         let mut owed: Vec<(Place, Tag)> = moved
+            .filter(|offset| is_there(offset))
             .filter_map(|offset| Some((place("", *offset), tag(*offset)?)))
             .collect();
         for (name, group) in &self.groups {
             for (offset, progress) in group.progress.range(..first) {
-                let is_owed = progress.end == Some(End::Spent) && *offset >= self.purged_below;
+                let is_spent = progress.end == Some(End::Spent) && *offset >= self.purged_below;
+                let is_owed = is_spent && is_there(offset);
                 if let (true, Some(tag)) = (is_owed, tag(*offset)) {
                     owed.push((place(name, *offset), tag));
                 }
@@ -318,6 +389,7 @@ impl QueueModel {
         }
         self.let_go(first);
         self.moved = self.moved.split_off(&first);
+        self.removed = self.removed.split_off(&first);
         for group in self.groups.values_mut() {
             group.progress = group.progress.split_off(&first);
         }

@@ -71,6 +71,12 @@ impl World {
         let Some(life) = self.model.live(name) else {
             return Ok(None);
         };
+        if self.is_changing(life, group) {
+            self.commit()?;
+            if self.is_suspect {
+                return Ok(None);
+            }
+        }
         let consumer = self.next_consumer;
         self.next_consumer += 1;
         let now = self.now();

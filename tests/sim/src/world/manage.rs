@@ -2,14 +2,13 @@
 //! whenever it happens.
 
 use waypost_core::DEAD_LETTER;
-use waypost_core::queue::{DeliverWhen, Durability, Retain, Settings};
-use waypost_log::{Incarnation, JobError, QueueError};
+use waypost_log::{CommitError, Incarnation, JobError, QueueError};
 use waypost_shard::ManageError;
 
 use crate::invariants::{Violation, progress};
 use crate::message::Place;
 use crate::model::{End, QueueModel};
-use crate::world::{Faults, World, keeping};
+use crate::world::{World, keeping};
 
 /// Queues that a run may have besides the dead letters, and whether each is durable.
 const QUEUES: [(&str, bool); 12] = [
@@ -26,15 +25,6 @@ const QUEUES: [(&str, bool); 12] = [
     ("ahead", true),
     ("both", true),
 ];
-const DELIVER_MAX: u32 = 3;
-
-/// How long the third attempt waits in the queue of this name, in ms.
-fn backoff_ms(name: &str) -> u64 {
-    match name {
-        "b" | "m" => 300,
-        _ => 0,
-    }
-}
 
 impl World {
     /// Makes the queues that the run begins with, or that a restart took away.
@@ -62,15 +52,45 @@ impl World {
         let Some((name, is_durable)) = self.dice.pick(&QUEUES).copied() else {
             return Ok(());
         };
-        // What became of a move that was not synced is not told by the model.
-        let is_quiet = self.plan.faults == Faults::None && self.plan.power_off_at.is_none();
-        match (self.model.live(name).is_some(), self.dice.below(6)) {
+        if self.dice.once_in(4) {
+            return self.manage_dead_letters();
+        }
+        match (self.model.live(name).is_some(), self.dice.below(16)) {
             (false, _) => self.create(name, is_durable),
-            (true, 0) => self.remove(name),
-            (true, 1 | 2) if is_quiet => self.seek_group(name),
-            (true, 3) if is_quiet => self.remove_group(name),
+            (true, 0 | 1) => self.remove(name),
+            (true, 2..=5) => self.seek_group(name),
+            (true, 6 | 7) => self.remove_group(name),
+            (true, 8 | 9) => self.change_settings(name),
+            (true, 10 | 11) => self.replay(name),
+            (true, 12) => self.browse(name),
+            (true, 13) => self.take_out(name),
             (true, _) => self.purge(name),
         }
+    }
+
+    /// What an operator does with dead letters.
+    fn manage_dead_letters(&mut self) -> Result<(), Violation> {
+        match self.dice.below(8) {
+            0 => self.purge(DEAD_LETTER),
+            1 => self.browse(DEAD_LETTER),
+            2 => self.take_out(DEAD_LETTER),
+            3 => self.seek_group(DEAD_LETTER),
+            _ => self.redrive(),
+        }
+    }
+
+    /// Notes that something asked of the shard failed.
+    pub(crate) fn manage_failed(
+        &mut self,
+        what: &str,
+        error: &ManageError,
+    ) -> Result<(), Violation> {
+        self.is_poisoned |= matches!(
+            error,
+            ManageError::Log(QueueError::Poisoned(_))
+                | ManageError::Commit(CommitError::Poisoned(_))
+        );
+        self.failed(what, error)
     }
 
     fn create(&mut self, name: &str, is_durable: bool) -> Result<(), Violation> {
@@ -78,31 +98,8 @@ impl World {
         let Some(incarnation) = Incarnation::new(life) else {
             return Ok(());
         };
-        let keeps = keeping::keeps(name);
-        let (durability, deliver) = match is_durable {
-            true => keeping::promise(name),
-            false => (Durability::Memory, DeliverWhen::Synced),
-        };
-        let settings = Settings {
-            durability,
-            deliver,
-            interval_ms: 50,
-            bytes_max: 300 << 10,
-            messages_max: Some(keeps.messages_max),
-            at_limit: keeps.at_limit,
-            retain: match keeps.is_log {
-                true => Retain::Log,
-                false => Retain::UntilAcked,
-            },
-            ack_deadline_ms: 2000,
-            deliver_max: DELIVER_MAX,
-            backoff_ms: backoff_ms(name),
-            ..Settings::default()
-        };
-        let mut model = QueueModel::new(name, is_durable, DELIVER_MAX, keeps);
-        model.backoff_ms = backoff_ms(name);
-        model.is_stored = durability == Durability::Sync;
-        model.is_ahead |= deliver == DeliverWhen::Received;
+        let settings = keeping::settings_of(name, is_durable);
+        let model = QueueModel::new(name, settings.clone());
         self.trace.line(format!("create '{name}' {life:x}"));
         match self.shard.ensure_queue(name, settings, incarnation, "node") {
             Ok(()) => {
@@ -110,10 +107,8 @@ impl World {
                 Ok(())
             }
             Err(error) => {
-                let is_poisoned = matches!(error, ManageError::Log(QueueError::Poisoned(_)));
-                self.is_poisoned |= is_poisoned;
                 self.model.maybe.insert(life, model);
-                self.failed("create", &error)
+                self.manage_failed("create", &error)
             }
         }
     }
@@ -161,6 +156,21 @@ impl World {
         }
     }
 
+    /// The wall clock is set, by minutes or by days; the other clock runs on. Nothing of what a
+    /// consumer, a group or a lease is owed may change.
+    pub(crate) fn set_wall_clock(&mut self) {
+        let far = [60_000, 3_600_000, 72 * 3_600_000];
+        let far = *self.dice.pick(&far).unwrap_or(&60_000);
+        let by = self.dice.between(1, far);
+        self.tally.jumps += 1;
+        match self.dice.once_in(2) {
+            true => self.wall_ms += by,
+            false => self.wall_ms -= by,
+        }
+        self.trace
+            .line(format!("the wall clock says {}", self.wall_ms));
+    }
+
     /// The clock moves: a little, or to the next thing that is due.
     pub(crate) fn pass_time(&mut self) -> Result<(), Violation> {
         let step = match self.dice.below(6) {
@@ -176,6 +186,7 @@ impl World {
 
     pub(crate) fn move_clock(&mut self, step_ms: u64) -> Result<(), Violation> {
         self.now_ms += step_ms;
+        self.wall_ms += step_ms;
         let now_ms = self.now_ms;
         let mut expired = Vec::new();
         for (life, queue) in &self.model.queues {
@@ -210,8 +221,8 @@ impl World {
         let Some(queue) = self.model.queues.get_mut(&life) else {
             return;
         };
-        let deliver_max = queue.deliver_max;
-        let due = (due, self.now_ms + queue.backoff_ms);
+        let deliver_max = queue.settings.deliver_max;
+        let due = (due, self.now_ms + queue.settings.backoff_ms);
         let is_spent = queue
             .groups
             .get_mut(group)

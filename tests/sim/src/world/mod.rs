@@ -7,6 +7,7 @@ mod drain;
 mod groups;
 mod keeping;
 mod manage;
+mod operate;
 mod outputs;
 mod publish;
 mod restart;
@@ -85,6 +86,22 @@ pub struct Tally {
     pub faults: u64,
     /// Faults that came to pass.
     pub injected: Injected,
+    /// Times that the wall clock was set.
+    pub jumps: u64,
+    /// Groups that were moved.
+    pub seeks: u64,
+    /// Groups that were removed.
+    pub groups_removed: u64,
+    /// Times that a queue got other settings.
+    pub settings: u64,
+    /// Messages that were looked at, taken out, copied, and sent back from the dead letters.
+    pub browsed: u64,
+    /// See there.
+    pub taken_out: u64,
+    /// See there.
+    pub replayed: u64,
+    /// See there.
+    pub redriven: u64,
     /// Jobs finished.
     pub jobs: u64,
     /// Calls to the disk, over all restarts.
@@ -121,7 +138,10 @@ pub struct World {
     pub(crate) groups: Vec<&'static str>,
     /// The next sequence of each publisher.
     pub(crate) publishers: [u64; 4],
+    /// The clock of deadlines, which begins anew with each process.
     pub(crate) now_ms: u64,
+    /// The clock on the wall, which is set at random.
+    pub(crate) wall_ms: u64,
     /// The next offset of the dead-letter queue, as last seen.
     pub(crate) dead_next: u64,
     /// A job that was taken and not run, or run and not finished.
@@ -196,6 +216,7 @@ impl World {
             groups,
             publishers: [0; 4],
             now_ms: 1000,
+            wall_ms: WALL_MS,
             dead_next: 0,
             job: None,
             job_done: None,
@@ -221,6 +242,9 @@ impl World {
         for _ in 0..count {
             self.tally.steps += 1;
             self.draw_fault()?;
+            if self.dice.once_in(50) {
+                self.set_wall_clock();
+            }
             self.step()?;
             self.check_up()?;
         }
@@ -242,7 +266,8 @@ impl World {
 
     fn step(&mut self) -> Result<(), Violation> {
         match self.dice.below(100) {
-            0..=27 => self.publish(),
+            0..=25 => self.publish(),
+            26 | 27 => self.manage(),
             28..=57 => self.consumer_acts(),
             58..=72 => self.commit(),
             73..=77 => self.deliver(),
@@ -259,7 +284,7 @@ impl World {
     pub(crate) fn now(&self) -> Now {
         Now {
             mono_ms: self.now_ms,
-            wall_ms: WALL_MS + self.now_ms,
+            wall_ms: self.wall_ms,
         }
     }
 

@@ -13,8 +13,8 @@ use waypost_wire::data::{Deliver, Level};
 
 use crate::invariants::{
     Violation, accepted_once, acked_stays_acked, attempts, dead_letters, group_order,
-    memory_bounded, nothing_foreign, one_holder, progress, quiet_recovery, space_returns,
-    synced_first,
+    memory_bounded, nothing_foreign, one_holder, progress, quiet_recovery, removed_stays_removed,
+    space_returns, synced_first,
 };
 use crate::message::{DeadLetter, Identity, Place, identify};
 use crate::model::{Content, Life};
@@ -140,6 +140,7 @@ impl World {
         };
         if !self.model.is_rotten {
             acked_stays_acked::check_released(queue.released_below, offset)?;
+            removed_stays_removed::shown(queue, offset)?;
         } else if offset < queue.released_below {
             return Ok(());
         }
@@ -179,6 +180,7 @@ impl World {
             return Ok(());
         };
         synced_first::check(queue, offset, entry)?;
+        removed_stays_removed::delivered(queue, offset)?;
         let Some(model) = queue.groups.get(group) else {
             return Err(progress::stuck(format!("group '{group}' is not there")));
         };
@@ -195,7 +197,13 @@ impl World {
         acked_stays_acked::check(&known, offset)?;
         one_holder::check(&known, offset, consumer, self.now_ms)?;
         group_order::check(queue, model, offset, consumer, self.active(life, group))?;
-        attempts::check(&known, offset, attempt, queue.deliver_max, self.now_ms)
+        attempts::check(
+            &known,
+            offset,
+            attempt,
+            queue.settings.deliver_max,
+            self.now_ms,
+        )
     }
 
     /// The consumer of a group that came first.

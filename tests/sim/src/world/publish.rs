@@ -119,7 +119,7 @@ impl World {
         Ok(())
     }
 
-    fn next_offsets(&self, parts: &[Part]) -> BTreeMap<Life, u64> {
+    pub(crate) fn next_offsets(&self, parts: &[Part]) -> BTreeMap<Life, u64> {
         let next = |part: &Part| {
             let life = self.model.live(&part.queue)?;
             Some((life, self.shard.queue(&part.queue).ok()?.next_offset))

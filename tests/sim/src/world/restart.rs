@@ -9,7 +9,10 @@ use waypost_log::{DataDir, Log, OpenError, Recovered};
 use waypost_shard::{Opened, QueueView, Shard};
 
 use crate::dice::Dice;
-use crate::invariants::{Violation, append_order, nothing_lost, offsets, progress, quiet_recovery};
+use crate::invariants::{
+    Violation, append_order, groups_stay, nothing_lost, offsets, progress, quiet_recovery,
+    settings_stay,
+};
 use crate::message::identify;
 use crate::model::{Content, GroupModel, Life};
 use crate::trace::Trace;
@@ -104,6 +107,8 @@ impl World {
         self.job_done = None;
         self.is_suspect = false;
         self.is_poisoned = false;
+        // A clock of deadlines begins with its process.
+        self.now_ms = self.dice.between(1000, 5000);
         self.model.crashed();
         let disk = match is_power_loss {
             true => self.disk.crash(self.dice.seed()),
@@ -168,7 +173,7 @@ impl World {
             found.insert(life, Found { view, readable });
         }
         self.model.maybe.clear();
-        let mut is_there = BTreeMap::new();
+        let (mut is_there, mut is_gone) = (BTreeMap::new(), BTreeMap::new());
         for (life, queue) in std::mem::take(&mut self.model.queues) {
             let Some(seen) = found.remove(&life) else {
                 // Its removal was asked for: it may have been synced.
@@ -183,8 +188,9 @@ impl World {
                 }
             };
             self.model.queues.insert(life, queue);
-            self.resolve_queue(life, &seen, &mut is_there)?;
+            self.resolve_queue(life, &seen, &mut is_there, &mut is_gone)?;
         }
+        self.model.resolve_redriven(&is_there, &is_gone)?;
         self.model.resolve_waiting(&is_there)
     }
 
@@ -226,6 +232,7 @@ impl World {
         life: Life,
         seen: &Found,
         is_there: &mut BTreeMap<(Life, u64), bool>,
+        is_gone: &mut BTreeMap<(Life, u64), bool>,
     ) -> Result<(), Violation> {
         if self.model.is_rotten {
             self.resolve_rotten(life, seen);
@@ -248,7 +255,16 @@ impl World {
         offsets::recovered(queue, view.next_offset)?;
         nothing_lost::recovered(queue, view.first_offset, readable)?;
         nothing_lost::let_go(queue, view.first_offset)?;
+        settings_stay::recovered(queue, &view.settings)?;
+        queue.settings = view.settings.clone();
+        queue.maybe_settings.clear();
         queue.resolve_purge(view.first_offset);
+        let span = (view.first_offset, view.next_offset);
+        let gone = queue.resolve_taken_out(span, readable);
+        is_gone.extend(
+            gone.into_iter()
+                .map(|(offset, gone)| ((life, offset), gone)),
+        );
         let unconfirmed: Vec<(u64, bool)> = queue
             .entries
             .iter()
@@ -260,6 +276,11 @@ impl World {
             // What lies below the first may have been there, and purged.
             if offset < view.first_offset {
                 queue.entries.remove(&offset);
+                continue;
+            }
+            // One that was taken out and is not there may never have been.
+            if queue.removed.contains(&offset) {
+                queue.confirm(offset);
                 continue;
             }
             known.push((offset, there));
@@ -291,6 +312,9 @@ impl World {
         if queue.name != view.name {
             queue.forget_description(&view.name);
         }
+        queue.settings = view.settings.clone();
+        queue.change = None;
+        queue.removing.clear();
         // With its description it may have lost what it promised.
         queue.is_stored = view.settings.durability == Durability::Sync;
         queue.is_ahead = view.settings.deliver == DeliverWhen::Received;
@@ -310,15 +334,21 @@ impl World {
     }
 
     fn resolve_groups(&mut self, life: Life, view: &QueueView) -> Result<(), Violation> {
+        let change = self.model.queues.get(&life).and_then(|q| q.change.as_ref());
+        let is_synced = match change.map(|c| c.log_end) {
+            Some(log_end) => self.is_change_on_disk(life, log_end)?,
+            None => true,
+        };
         let Some(queue) = self.model.queues.get_mut(&life) else {
             return Ok(());
         };
-        for found in &view.groups {
-            if !queue.groups.contains_key(&found.name) {
-                let what = format!("group '{}/{}' was never made", queue.name, found.name);
-                return Err(Violation::new("nothing_foreign", what));
-            }
+        if let Some(change) = &queue.change {
+            let (name, is) = (&change.group, if is_synced { "" } else { "not " });
+            self.trace
+                .line(format!("the change of group '{name}' is {is}on the disk"));
         }
+        queue.resolve_change(is_synced);
+        groups_stay::recovered(queue, &view.groups)?;
         let mut gone = Vec::new();
         for (name, group) in &mut queue.groups {
             if view.groups.iter().any(|g| g.name == *name) {
