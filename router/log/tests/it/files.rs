@@ -1,9 +1,7 @@
 //! Directories, locks, versions, old bytes in recycled files; the real file system.
 
-use std::path::Path;
-
 use waypost_log::mem::{Fault, MemVfs};
-use waypost_log::{DataDir, Log, OpenError, Options, RealVfs, Vfs, VfsFile};
+use waypost_log::{DataDir, Log, OpenError, Options, RealVfs};
 
 use crate::harness::{Harness, NOW_MS, body, dir, messages, new_disk, queue, slab, small_options};
 
