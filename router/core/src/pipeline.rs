@@ -176,6 +176,8 @@ struct Stage {
     splits: u32,
     /// How often the first message that waits was tried again.
     tries: u32,
+    /// What the plugin lacks did not come: calls that miss it fail.
+    gave_up: bool,
 }
 
 impl Stage {
@@ -188,6 +190,7 @@ impl Stage {
             depth,
             splits: 0,
             tries: 0,
+            gave_up: false,
         }
     }
 }
@@ -410,7 +413,7 @@ impl Run {
                 Some(Verdict::Retry(ms)) => *ms,
                 _ => 0,
             };
-            self.retry(stage, asked, 1, "asked to be called later");
+            self.retry(stage, asked);
             return false;
         }
         stage.tries = 0;
@@ -452,24 +455,21 @@ impl Run {
         self.enqueue(depth + 1, entries);
     }
 
-    /// The first part of the stage is to be tried again: `count` messages at its front wait for it,
-    /// or meet `on_error` when they did so too often.
-    fn retry(&mut self, mut stage: Stage, asked_ms: u64, count: usize, why: &str) {
-        let retry = self.plugin_of(&stage).retry;
-        stage.tries += 1;
-        if stage.tries <= retry.attempts {
-            self.hold = Some(retry.pause(stage.tries, asked_ms));
+    /// The first message that waits is to be tried again, or meets `on_error` when it was tried too
+    /// often.
+    fn retry(&mut self, mut stage: Stage, asked_ms: u64) {
+        if self.tries_again(&mut stage, asked_ms) {
             self.stage = Some(stage);
             return;
         }
         let failure = Failure {
             kind: "retry",
-            text: format!("{why}, {} times", stage.tries),
+            text: format!("asked to be called later, {} times", stage.tries),
             backtrace: None,
         };
         stage.tries = 0;
         if let Some(mut items) = stage.parts.pop_front() {
-            let rest = items.split_off(count.min(items.len()));
+            let rest = items.split_off(1.min(items.len()));
             if !rest.is_empty() {
                 stage.parts.push_front(rest);
             }
@@ -480,12 +480,40 @@ impl Run {
         self.stage = Some(stage);
     }
 
-    /// The plugin lacks something that may be there later: the same call is to be made again.
-    pub fn unavailable(&mut self, why: &str) {
-        if let Some(stage) = self.stage.take() {
-            let count = stage.parts.front().map_or(0, Vec::len);
-            self.retry(stage, 0, count, why);
+    /// Whether there is one more attempt; then the run is held.
+    fn tries_again(&mut self, stage: &mut Stage, asked_ms: u64) -> bool {
+        let retry = self.plugin_of(stage).retry;
+        stage.tries += 1;
+        let is_left = stage.tries <= retry.attempts;
+        if is_left {
+            self.hold = Some(retry.pause(stage.tries, asked_ms));
         }
+        is_left
+    }
+
+    /// The plugin lacks something that may be there later: the same call is to be made again. When
+    /// that was done too often, the call has failed and is split: some messages may not need it.
+    pub fn unavailable(&mut self, why: &str) {
+        let Some(mut stage) = self.stage.take() else {
+            return;
+        };
+        if !stage.gave_up && self.tries_again(&mut stage, 0) {
+            self.stage = Some(stage);
+            return;
+        }
+        stage.gave_up = true;
+        let times = self.plugin_of(&stage).retry.attempts + 1;
+        self.stage = Some(stage);
+        let why = if why.is_empty() {
+            "something is missing"
+        } else {
+            why
+        };
+        self.failed(Failure {
+            kind: "unavailable",
+            text: format!("{why}, {times} times"),
+            backtrace: None,
+        });
     }
 
     /// Only the first message of the next call is wanted; the others make a call of their own.

@@ -436,6 +436,14 @@ fn what_a_plugin_lacks_holds_the_whole_call() {
     }
     script.call();
     script.run.unavailable("no table");
+    assert_eq!(
+        script.call(),
+        ["a"],
+        "then it is split, without more pauses"
+    );
+    script.run.unavailable("no table");
+    assert_eq!(script.call(), ["b"]);
+    script.run.all_passed();
     assert!(matches!(script.run.step(), Step::Done));
     let texts: Vec<String> = script
         .run
@@ -444,8 +452,10 @@ fn what_a_plugin_lacks_holds_the_whole_call() {
         .into_iter()
         .map(|e| e.3)
         .collect();
-    let text = "route 'r', plugin 'p': retry: no table, 4 times".to_owned();
-    assert_eq!(texts, [text.clone(), text]);
+    assert_eq!(
+        texts,
+        ["route 'r', plugin 'p': unavailable: no table, 4 times"]
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! | [`live`] | subscribers, wildcards, re-entry, slow readers |
 //! | [`plugins`] | stock guests on real events; guests that trap, loop, allocate, lie |
 //! | [`deploys`] | plugins and routes over the network: live change, rollback, rot, kills, leaks |
+//! | [`effects`] | plugins that ask for later, fail for good, keep state, publish, are woken |
 //! | [`restart`] | what must be there after a clean stop |
 //! | [`kill`] | what must be there after SIGKILL |
 //! | [`greeting`], [`frames`], [`rights`], [`clients`] | bytes, identities and clients that misbehave |
@@ -33,6 +34,7 @@ mod data_dir;
 mod deploys;
 mod disk_full;
 mod drain;
+mod effects;
 mod frames;
 mod greeting;
 mod harness;

@@ -17,7 +17,8 @@ fn puppets() -> String {
         format!(
             "[[plugin]]\nname = \"{name}\"\nfile = {file:?}\nrole = \"{role}\"\n\
              on_error = \"{on_error}\"\n\
-             limits = {{ memory_bytes = \"8MiB\", output_bytes = \"1MiB\", deadline = \"20ms\" }}\n"
+             limits = {{ memory_bytes = \"8MiB\", output_bytes = \"1MiB\", deadline = \"20ms\" }}\n\
+             retry = {{ attempts = 1, pause = \"10ms\", pause_max = \"10ms\" }}\n"
         )
     };
     let route = |name: &str, to: &str| {
@@ -78,7 +79,7 @@ fn a_guest_that_fails_hurts_its_own_message_and_the_dead_letter_says_why() {
             ("topic a/+/b", "output", ""),
             ("topic $sys/x", "output", ""),
             ("invalid", "invalid", ""),
-            ("unavailable", "unavailable", ""),
+            ("unavailable", "unavailable", "2 times"),
             ("internal", "internal", ""),
         ];
         let mut innocent = 0;
@@ -184,7 +185,7 @@ fn what_a_plugin_says_of_a_message_reaches_its_publisher() {
             say("dead-letter", "odd"),
             say("emit 3 10", ""),
             say("edit", ""),
-            say("log 20000", ""),
+            say("log 2000", ""),
         ];
         let confirmed = publish(&client, &batch).await;
         let said = |index: usize| {
