@@ -214,20 +214,19 @@ fn what_a_plugin_says_of_a_message_reaches_its_publisher() {
         for passed in &confirmed[3..] {
             assert_eq!(passed.exception, None);
         }
+        // The edited message lives for 7 ms: it is as it was edited, or gone.
         let kept = peek_all(&client, "q").await;
-        let topics: Vec<&str> = kept.iter().map(|(_, m)| m.topic.as_str()).collect();
+        let (edited, others): (Vec<_>, Vec<_>) =
+            kept.iter().partition(|(_, m)| m.topic == "edited/topic");
+        let topics: Vec<&str> = others.iter().map(|(_, m)| m.topic.as_str()).collect();
         assert_eq!(
             topics,
-            [
-                "made/here",
-                "made/here",
-                "made/here",
-                "edited/topic",
-                "transform/x"
-            ]
+            ["made/here", "made/here", "made/here", "transform/x"]
         );
-        assert_eq!(text(&kept[3].1), "new payload");
-        assert_eq!(kept[3].1.content_type.as_deref(), Some("text/new"));
+        for (_, edited) in edited {
+            assert_eq!(text(edited), "new payload");
+            assert_eq!(edited.content_type.as_deref(), Some("text/new"));
+        }
         node.stop().await;
     });
 }
