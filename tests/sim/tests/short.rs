@@ -7,6 +7,9 @@
 use waypost_log::mem::{Call, Fault, Injected};
 use waypost_sim::{Faults, Plan, Tally, rot, run, sweep};
 
+/// How often something came, of all that was counted.
+type Count = fn(&Tally) -> u64;
+
 fn plan(faults: Faults) -> Plan {
     Plan {
         faults,
@@ -31,7 +34,7 @@ fn injected(tallies: &[Tally]) -> Injected {
 
 /// A world in which nothing happens would prove nothing.
 fn check_that_it_happened(tallies: &[Tally]) {
-    let counts: [(&str, fn(&Tally) -> u64); 8] = [
+    let counts: [(&str, Count); 8] = [
         ("jumps of the wall clock", |t| t.jumps),
         ("seeks", |t| t.seeks),
         ("groups removed", |t| t.groups_removed),
