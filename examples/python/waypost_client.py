@@ -26,7 +26,7 @@ FRAME_BYTES_MAX = 2 << 20
 HELLO, WELCOME, ERROR, OPEN_PUBLISHER, OPEN_CONSUMER = 0x01, 0x02, 0x03, 0x04, 0x05
 OPENED, GOAWAY, CLOSED = 0x07, 0x0A, 0x0B
 PUBLISH, CONFIRM, DELIVER, CREDIT, ACK, NACK = 0x10, 0x11, 0x12, 0x13, 0x14, 0x15
-KNOWN = {*range(0x01, 0x0C), *range(0x10, 0x1A)}
+KNOWN = {*range(0x01, 0x0C), *range(0x10, 0x1F)}
 
 LEVELS = ("received", "stored", "mirrored")
 KINDS = ("dropped", "dead-lettered", "unroutable", "refused", "duplicate")

@@ -338,6 +338,6 @@ impl Shared {
 }
 
 /// A die for jitter; nothing secret depends on it.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(0)
 }

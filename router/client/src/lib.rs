@@ -57,11 +57,11 @@ pub use options::{ConnectOptions, FRAME_BYTES_DEFAULT, Identity, Reconnect, Sour
 pub use plugins::{Following, Plugins, Routes};
 pub use publisher::{
     BatchConfirmed, BatchTicket, Confirmed, ProducerOptions, Publisher, PublisherOptions,
-    PublisherStats, Ticket,
+    PublisherStats, Receipt, Ticket,
 };
 pub use subscriber::{Subscriber, SubscriberEvent};
 
 pub use waypost_wire as wire;
 pub use waypost_wire::control::{GroupKind, Start};
-pub use waypost_wire::data::{Exception, ExceptionKind, Level, Live, Range};
+pub use waypost_wire::data::{Exception, ExceptionKind, Level, Live, Outcome, Range};
 pub use waypost_wire::{Code, Filter, Message, RecordRef, Slab};

@@ -13,6 +13,10 @@
 //! 32 timed         :=                                    some message waits or expires
 //! 9 produced       := producer id 16 bytes, epoch, run count, run*       its messages in the same set
 //! 10 identified    := time, id count, id*                               ids of its messages in the same set
+//! 11 asked         := producer id 16 bytes, count, (gap, length - 1, sequence)*   of its messages it wants receipts
+//! 12 settled       := outcome u8, last u8, name length, name, range count, range*   a group is done with asked ones
+//! 13 told          := producer id 16 bytes, receipt number              it has the receipts below
+//! 14 forgotten     := producer id 16 bytes               it was away too long
 //! id       := 16 bytes of its hash, gap after the last offset, less 1
 //! run      := sequence gap after the last run's end, length - 1, offset of the first
 //! options  := kind (0 shared, 1 exclusive, 2 key), filter count, (filter length, filter)*
@@ -23,6 +27,9 @@
 //! 2 options        := group id, options                  of a group that has other than the default
 //! 32 time          := newest receive time, timed         ms since 1970; 1 if some message waits or expires
 //! 4 ids            := time, id count, id*                               message ids, the oldest first
+//! 5 receipts       := producer id 16 bytes, lost, count, (gap, length - 1, sequence)*, count, owed*
+//! owed     := number, count, sequence, offset, outcome u8, last u8, name length, name
+//! 6 next receipt   := number
 //! 3 producer       := producer id 16 bytes, epoch, floor, run count, run*    the longest silent first
 //! ```
 //!
@@ -32,16 +39,24 @@
 //! Ranges of an entry ascend. The log's checksums cover these bytes, so an entry that does not
 //! parse was written by another version.
 
-use std::borrow::Cow;
+mod fields;
+
+use std::sync::Arc;
 
 use waypost_wire::Filter;
-use waypost_wire::data::Range;
+use waypost_wire::data::{Outcome, Range};
 use waypost_wire::ranges::RangeSet;
 use waypost_wire::varint::{self, Reader};
 
 use crate::dedup::{ProducerId, ProducerSnapshot, SequenceRun};
 use crate::group::Attempted;
-use crate::message_ids::{AcceptedIds, IdHash};
+use crate::message_ids::AcceptedIds;
+use crate::receipts::{AskedRun, ReceiptSnapshot};
+
+use fields::{
+    attempts, ids, name, options, producer, put_asked, put_attempts, put_ids, put_options,
+    put_ranges, put_receipts, put_runs, put_section, ranges, read_later, receipts, runs,
+};
 
 /// The version that this build writes.
 const SNAPSHOT_VERSION: u8 = 2;
@@ -50,6 +65,8 @@ const SECTION_OPTIONS: u64 = 2;
 const SECTION_TIME: u64 = 32;
 const SECTION_PRODUCER: u64 = 3;
 const SECTION_IDS: u64 = 4;
+const SECTION_RECEIPTS: u64 = 5;
+const SECTION_NEXT_RECEIPT: u64 = 6;
 
 /// Numbers a group within its queue; never used again.
 pub type GroupId = u32;
@@ -156,6 +173,36 @@ pub enum Entry {
     },
     /// Message ids that a queue accepted, with messages that were appended beside this.
     Identified(AcceptedIds),
+    /// Of these messages their producer wants receipts; they were appended beside this.
+    Asked {
+        /// The producer.
+        producer: ProducerId,
+        /// Which; ascending.
+        runs: Vec<AskedRun>,
+    },
+    /// A group is done with messages that receipts were asked of.
+    Settled {
+        /// The group; empty where there is none.
+        group: Arc<str>,
+        /// How.
+        outcome: Outcome,
+        /// Whether no other group is left that is not.
+        is_last: bool,
+        /// Which; ascending.
+        ranges: Vec<Range>,
+    },
+    /// A producer has its receipts below a number.
+    Told {
+        /// The producer.
+        producer: ProducerId,
+        /// The number.
+        below: u64,
+    },
+    /// A producer was away too long to be told of anything.
+    Forgotten {
+        /// The producer.
+        producer: ProducerId,
+    },
 }
 
 /// An entry or snapshot that does not parse.
@@ -230,6 +277,30 @@ impl Entry {
                 out.push(10);
                 put_ids(&mut out, ids);
             }
+            Entry::Asked { producer, runs } => {
+                out.push(11);
+                out.extend_from_slice(producer);
+                put_asked(&mut out, runs);
+            }
+            Entry::Settled {
+                group,
+                outcome,
+                is_last,
+                ranges,
+            } => {
+                out.extend_from_slice(&[12, *outcome as u8, u8::from(*is_last)]);
+                varint::put_prefixed(&mut out, group.as_bytes());
+                put_ranges(&mut out, ranges.len(), ranges.iter().copied());
+            }
+            Entry::Told { producer, below } => {
+                out.push(13);
+                out.extend_from_slice(producer);
+                varint::put(&mut out, *below);
+            }
+            Entry::Forgotten { producer } => {
+                out.push(14);
+                out.extend_from_slice(producer);
+            }
         }
         out
     }
@@ -267,7 +338,7 @@ impl Entry {
                 return Some(Entry::Removed { ranges });
             }
             32 => return Some(Entry::Timed),
-            10 => return Some(Entry::Identified(ids(reader)?)),
+            10..=14 => return read_later(kind, reader),
             9 => {
                 return Some(Entry::Produced {
                     producer: producer(reader)?,
@@ -330,6 +401,10 @@ pub struct Snapshot {
     pub producers: Vec<ProducerSnapshot>,
     /// Message ids, the oldest first.
     pub ids: Vec<AcceptedIds>,
+    /// The next receipt's number.
+    pub next_receipt: u64,
+    /// Producers that asked for receipts.
+    pub receipts: Vec<ReceiptSnapshot>,
 }
 
 /// One group of a [`Snapshot`].
@@ -394,6 +469,16 @@ impl Snapshot {
         }
         for ids in &self.ids {
             put_section(&mut out, SECTION_IDS, |out| put_ids(out, ids));
+        }
+        for receipts in &self.receipts {
+            put_section(&mut out, SECTION_RECEIPTS, |out| {
+                put_receipts(out, receipts)
+            });
+        }
+        if self.next_receipt > 0 {
+            put_section(&mut out, SECTION_NEXT_RECEIPT, |out| {
+                varint::put(out, self.next_receipt);
+            });
         }
         out
     }
@@ -467,281 +552,14 @@ impl Snapshot {
                 runs: runs(reader)?,
             }),
             SECTION_IDS => self.ids.push(ids(reader)?),
+            SECTION_RECEIPTS => self.receipts.push(receipts(reader)?),
+            SECTION_NEXT_RECEIPT => self.next_receipt = reader.varint()?,
             _ => return None,
         }
         Some(())
     }
 }
 
-fn put_section(out: &mut Vec<u8>, id: u64, put: impl FnOnce(&mut Vec<u8>)) {
-    let mut value = Vec::new();
-    put(&mut value);
-    varint::put(out, id);
-    varint::put_prefixed(out, &value);
-}
-
-fn put_options(out: &mut Vec<u8>, options: &GroupOptions) {
-    varint::put(out, options.kind as u64);
-    varint::put(out, options.filters.len() as u64);
-    for filter in &options.filters {
-        varint::put_prefixed(out, filter.as_str().as_bytes());
-    }
-}
-
-fn options(reader: &mut Reader<'_>) -> Option<GroupOptions> {
-    let mut options = GroupOptions {
-        kind: GroupKind::from_number(reader.varint()?)?,
-        filters: Vec::new(),
-    };
-    for _ in 0..reader.varint()? {
-        options.filters.push(Filter::new(name(reader)?).ok()?);
-    }
-    Some(options)
-}
-
-fn name(reader: &mut Reader<'_>) -> Option<String> {
-    String::from_utf8(reader.prefixed()?.to_vec()).ok()
-}
-
-fn put_range(out: &mut Vec<u8>, expected: &mut u64, range: Range) {
-    varint::put(out, range.first - *expected);
-    varint::put(out, range.last - range.first);
-    *expected = range.last + 1;
-}
-
-fn range(reader: &mut Reader<'_>, expected: &mut u64) -> Option<Range> {
-    let first = expected.checked_add(reader.varint()?)?;
-    let last = first.checked_add(reader.varint()?)?;
-    *expected = last.checked_add(1)?;
-    Some(Range { first, last })
-}
-
-fn put_ranges(out: &mut Vec<u8>, count: usize, ranges: impl Iterator<Item = Range>) {
-    varint::put(out, count as u64);
-    let mut expected = 0;
-    ranges.for_each(|r| put_range(out, &mut expected, r));
-}
-
-fn ranges(reader: &mut Reader<'_>) -> Option<Vec<Range>> {
-    let count = reader.varint()?;
-    let mut expected = 0;
-    let mut ranges = Vec::with_capacity((count as usize).min(reader.remaining()));
-    for _ in 0..count {
-        ranges.push(range(reader, &mut expected)?);
-    }
-    Some(ranges)
-}
-
-fn producer(reader: &mut Reader<'_>) -> Option<ProducerId> {
-    reader.bytes(16)?.try_into().ok()
-}
-
-fn put_runs(out: &mut Vec<u8>, runs: &[SequenceRun]) {
-    varint::put(out, runs.len() as u64);
-    let mut expected = 0;
-    for run in runs {
-        varint::put(out, run.first - expected);
-        varint::put(out, run.last - run.first);
-        varint::put(out, run.offset);
-        expected = run.last + 1;
-    }
-}
-
-fn runs(reader: &mut Reader<'_>) -> Option<Vec<SequenceRun>> {
-    let count = reader.varint()?;
-    let mut expected = 0;
-    let mut runs = Vec::with_capacity((count as usize).min(reader.remaining()));
-    for _ in 0..count {
-        let Range { first, last } = range(reader, &mut expected)?;
-        let offset = reader.varint()?;
-        runs.push(SequenceRun {
-            first,
-            last,
-            offset,
-        });
-    }
-    Some(runs)
-}
-
-fn put_ids(out: &mut Vec<u8>, ids: &AcceptedIds) {
-    varint::put(out, ids.time_ms);
-    varint::put(out, ids.ids.len() as u64);
-    let mut expected = 0;
-    for (id, offset) in &ids.ids {
-        out.extend_from_slice(&id.0);
-        varint::put(out, offset - expected);
-        expected = offset + 1;
-    }
-}
-
-fn ids(reader: &mut Reader<'_>) -> Option<AcceptedIds> {
-    let (time_ms, count) = (reader.varint()?, reader.varint()?);
-    let mut expected = 0u64;
-    let mut ids = Vec::with_capacity((count as usize).min(reader.remaining() / 16));
-    for _ in 0..count {
-        let id = IdHash(reader.bytes(16)?.try_into().ok()?);
-        let offset = expected.checked_add(reader.varint()?)?;
-        ids.push((id, offset));
-        expected = offset.checked_add(1)?;
-    }
-    Some(AcceptedIds { time_ms, ids })
-}
-
-fn put_attempts(out: &mut Vec<u8>, attempts: &[Attempted]) {
-    let mut sorted = Cow::Borrowed(attempts);
-    if !attempts.is_sorted_by_key(|a| a.range.first) {
-        sorted.to_mut().sort_unstable_by_key(|a| a.range.first);
-    }
-    varint::put(out, sorted.len() as u64);
-    let mut expected = 0;
-    for attempted in sorted.iter() {
-        put_range(out, &mut expected, attempted.range);
-        varint::put(out, u64::from(attempted.attempt));
-    }
-}
-
-fn attempts(reader: &mut Reader<'_>) -> Option<Vec<Attempted>> {
-    let count = reader.varint()?;
-    let mut expected = 0;
-    let mut attempts = Vec::with_capacity((count as usize).min(reader.remaining()));
-    for _ in 0..count {
-        let range = range(reader, &mut expected)?;
-        attempts.push(Attempted {
-            range,
-            attempt: u32::try_from(reader.varint()?).ok()?,
-        });
-    }
-    Some(attempts)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn r(first: u64, last: u64) -> Range {
-        Range { first, last }
-    }
-
-    #[test]
-    fn round_trips() {
-        let attempts = vec![
-            Attempted {
-                range: r(3, 3),
-                attempt: 2,
-            },
-            Attempted {
-                range: r(9, 12),
-                attempt: 7,
-            },
-        ];
-        let options = GroupOptions {
-            kind: GroupKind::Key,
-            filters: vec![Filter::new("a/+").unwrap(), Filter::new("b/#").unwrap()],
-        };
-        let run = |first, last, offset| SequenceRun {
-            first,
-            last,
-            offset,
-        };
-        let ids = AcceptedIds {
-            time_ms: 1 << 40,
-            ids: vec![(IdHash([7; 16]), 0), (IdHash([8; 16]), 9)],
-        };
-        let produced = vec![run(1, 1, 90), run(2, 9, 3), run(1 << 50, 1 << 51, 4)];
-        for entry in [
-            Entry::GroupAdded {
-                id: 3,
-                name: "billing".into(),
-                start: 1 << 40,
-                options: GroupOptions::default(),
-            },
-            Entry::GroupAdded {
-                id: 4,
-                name: "audit".into(),
-                start: 0,
-                options: options.clone(),
-            },
-            Entry::GroupMoved { id: 4, to: 9 },
-            Entry::Timed,
-            Entry::Removed {
-                ranges: vec![r(2, 2), r(4, 8)],
-            },
-            Entry::GroupRemoved { id: 3 },
-            Entry::Acked {
-                id: 1,
-                ranges: vec![r(0, 0), r(5, 900)],
-            },
-            Entry::Attempts {
-                id: 1,
-                attempts: attempts.clone(),
-            },
-            Entry::Truncated { below: 77 },
-            Entry::Produced {
-                producer: [5; 16],
-                epoch: 3,
-                runs: produced.clone(),
-            },
-            Entry::Identified(ids.clone()),
-        ] {
-            let bytes = entry.encode();
-            assert_eq!(Entry::decode(&bytes), Ok(entry));
-            assert!(Entry::decode(&bytes[..bytes.len() - 1]).is_err());
-        }
-        let mut acked = RangeSet::new();
-        acked.insert(r(7, 9));
-        let group = GroupSnapshot {
-            id: 1,
-            name: "g".into(),
-            options,
-            floor: 5,
-            acked: acked.clone(),
-            attempts,
-        };
-        let snapshot = Snapshot {
-            first: 5,
-            next: 90,
-            next_group: 2,
-            gone: acked,
-            is_timed: true,
-            newest_ms: 1 << 40,
-            groups: vec![group],
-            producers: vec![ProducerSnapshot {
-                id: [5; 16],
-                epoch: 3,
-                floor: 0,
-                runs: produced,
-            }],
-            ids: vec![ids],
-        };
-        assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot));
-    }
-
-    /// A snapshot as the first version wrote it.
-    #[test]
-    fn the_first_version_is_read() {
-        let bytes = b"\x01\x05\x1e\x02\x01\x01\x01g\x05\x01\x07\x02\x01\x03\x00\x02";
-        let snapshot = Snapshot::decode(bytes).unwrap();
-        assert_eq!(
-            (snapshot.first, snapshot.next, snapshot.next_group),
-            (5, 30, 2)
-        );
-        let group = &snapshot.groups[0];
-        assert_eq!((group.name.as_str(), group.floor), ("g", 5));
-        assert_eq!(group.acked.iter().collect::<Vec<_>>(), [r(7, 9)]);
-        assert_eq!(group.attempts[0].range, r(3, 3));
-        assert_eq!(group.options, GroupOptions::default());
-        assert!(snapshot.is_timed, "nobody had looked");
-        let mut newer = snapshot.encode();
-        newer.extend([60, 1, 0]);
-        assert!(Snapshot::decode(&newer).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = Entry::decode(&bytes);
-            let _ = Snapshot::decode(&bytes);
-        }
-    }
-}
+#[path = "journal_tests.rs"]
+mod tests;

@@ -11,6 +11,7 @@
 //! - [`session`]: a publisher's sequences, window and confirms
 //! - [`dedup`]: which messages were stored before, and which streams of a producer count
 //! - [`message_ids`]: which message ids a queue has accepted lately
+//! - [`receipts`]: who is to be told what became of which messages
 //! - [`settings`]: what a queue is told
 //! - [`queue`], [`group`]: offsets, leases, acks, redelivery; [`journal`] is how they are written
 //! - [`limits`]: every bound in one place, with its arithmetic
@@ -32,6 +33,7 @@ pub mod message_ids;
 mod pages;
 pub mod pipeline;
 pub mod queue;
+pub mod receipts;
 pub mod route;
 pub mod session;
 pub mod settings;

@@ -1,12 +1,14 @@
 //! A queue: offsets, limits and its groups. Where the messages lie (memory, WAL, segment) is the
 //! caller's matter; this decides which offsets exist, who gets them, and what must be written.
-//! What happens at a queue's limits is in `queue/keeping.rs`.
+//! What happens at a queue's limits is in `queue/keeping.rs`, what publishers are told of in
+//! `queue/receipts.rs`.
 //!
 //! Invariants: offsets are given once and never again, whatever is purged; `first` never passes a
 //! message that some group still needs, unless a limit or a person said so; what consumers get is
 //! below `visible`, which the caller raises when a sync has returned.
 
 mod keeping;
+mod receipts;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +20,7 @@ use crate::dedup::Dedup;
 use crate::group::{Attempted, ConsumerId, Group};
 use crate::journal::{Entry, GroupId, GroupKind, GroupOptions, GroupSnapshot, Snapshot};
 use crate::message_ids::MessageIds;
+use crate::receipts::Book;
 
 pub use keeping::{Over, Truncated};
 
@@ -135,6 +138,7 @@ pub struct Queue {
     next_group: GroupId,
     dedup: Dedup,
     ids: MessageIds,
+    receipts: Book,
 }
 
 impl Queue {
@@ -153,6 +157,7 @@ impl Queue {
             next_group: 1,
             dedup: Dedup::default(),
             ids: MessageIds::default(),
+            receipts: Book::default(),
         }
     }
 
@@ -397,6 +402,15 @@ impl Queue {
                 runs,
             } => self.dedup.stored(*producer, *epoch, runs),
             Entry::Identified(ids) => self.ids.recovered(ids.clone()),
+            Entry::Asked { producer, runs } => self.receipts.ask(*producer, runs),
+            Entry::Settled {
+                group,
+                outcome,
+                is_last,
+                ranges,
+            } => self.receipts.settle(group, ranges, *outcome, *is_last),
+            Entry::Told { producer, below } => self.receipts.told(producer, *below),
+            Entry::Forgotten { producer } => self.receipts.forget(producer),
             Entry::Acked { .. } | Entry::Attempts { .. } | Entry::Removed { .. } => {}
         }
     }
@@ -444,6 +458,7 @@ impl Queue {
             acked: named.group.acked().clone(),
             attempts: named.group.attempts(),
         };
+        let (next_receipt, receipts) = self.receipts.snapshot();
         Snapshot {
             first: self.first,
             next: self.next,
@@ -454,6 +469,8 @@ impl Queue {
             groups: self.groups.iter().map(group).collect(),
             producers: self.dedup.snapshot(),
             ids: self.ids.snapshot(),
+            next_receipt,
+            receipts,
         }
     }
 
@@ -493,6 +510,7 @@ impl Recovering {
         self.queue.is_timed = snapshot.is_timed;
         self.queue.dedup = Dedup::recover(snapshot.producers);
         self.queue.ids = MessageIds::recover(snapshot.ids);
+        self.queue.receipts = Book::recover(snapshot.next_receipt, snapshot.receipts);
         self.groups = snapshot.groups.into_iter().map(|g| (g.id, g)).collect();
     }
 
@@ -579,7 +597,11 @@ impl Recovering {
                 epoch,
                 runs,
             } => self.queue.dedup.stored(producer, epoch, &runs),
-            Entry::Identified(ids) => self.queue.ids.recovered(ids),
+            entry @ (Entry::Identified(_)
+            | Entry::Asked { .. }
+            | Entry::Settled { .. }
+            | Entry::Told { .. }
+            | Entry::Forgotten { .. }) => self.queue.apply(&entry),
             Entry::Truncated { below } => {
                 self.queue.first = self.queue.first.max(below);
                 self.queue.next = self.queue.next.max(below);
@@ -619,6 +641,7 @@ impl Recovering {
         self.queue.next = next;
         self.queue.raise_first();
         self.queue.visible = self.queue.next;
+        self.queue.receipts.set_synced();
         self.queue
     }
 }

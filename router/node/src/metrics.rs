@@ -236,6 +236,8 @@ pub struct QueueStat {
     pub duplicates: u64,
     /// Message ids that it remembers.
     pub dedup_ids: u64,
+    /// Messages that wait for receipts, and receipts that wait to be taken.
+    pub receipts: u64,
     /// Its groups.
     pub groups: Vec<GroupStat>,
 }
@@ -453,7 +455,7 @@ fn render_wal(text: &mut Text, wal: &WalMetrics) {
 
 fn render_queues(text: &mut Text, queues: &[QueueStat]) {
     type Read = fn(&QueueStat) -> u64;
-    let of_queues: [(&str, &str, Read); 4] = [
+    let of_queues: [(&str, &str, Read); 5] = [
         ("waypost_queue_messages", "Messages in the queue.", |q| {
             q.messages
         }),
@@ -469,6 +471,11 @@ fn render_queues(text: &mut Text, queues: &[QueueStat]) {
             "waypost_queue_dedup_ids",
             "Message ids that the queue remembers.",
             |q| q.dedup_ids,
+        ),
+        (
+            "waypost_queue_receipts_waiting",
+            "Messages that wait for receipts, and receipts that wait to be taken.",
+            |q| q.receipts,
         ),
     ];
     for (name, help, read) in of_queues {

@@ -16,7 +16,9 @@ use waypost_core::pipeline::Outcome;
 use waypost_core::session::{BatchId, PublisherSession};
 use waypost_shard::{OpenedProducer, Part, Stamp};
 use waypost_wire::control::{self, OpenPublisher, Opened};
-use waypost_wire::data::{ConsumerAcks, Exception, ExceptionKind, Level, Publish, Transact};
+use waypost_wire::data::{
+    ConsumerAcks, Exception, ExceptionKind, Level, Publish, Receipts, Transact, parse_receipt_ack,
+};
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Code, FrameType, RecordRef, Slab};
 
@@ -38,6 +40,7 @@ const NOBODY: u64 = u64::MAX;
 
 enum Event {
     Settled(Settled),
+    Receipts(Receipts),
     Routed(BatchId, Routed),
 }
 
@@ -46,6 +49,10 @@ struct Events(Mailbox<Event>);
 impl PublishReply for Events {
     fn settled(&self, settled: Settled) {
         self.0.push(Event::Settled(settled));
+    }
+
+    fn receipts(&self, receipts: Receipts) {
+        self.0.push(Event::Receipts(receipts));
     }
 }
 
@@ -143,6 +150,10 @@ struct Publisher<'a> {
     is_mandatory: bool,
     /// What it publishes is replayed on purpose.
     is_replay: bool,
+    /// Groups' words are told.
+    wants_receipts: bool,
+    /// Those that are to be written.
+    receipts: Vec<Receipts>,
     session: PublisherSession,
     plans: Plans,
     events: Arc<Events>,
@@ -166,9 +177,9 @@ pub(crate) async fn serve(
     send: &mut SendStream,
     reader: &mut FrameReader,
 ) -> Result<(), StreamError> {
-    if open.receipts {
-        let text = "receipts are not offered yet".to_owned();
-        return Err(StreamError::Refused(Code::Unsupported, text));
+    if open.receipts && open.producer.is_empty() {
+        let text = "receipts need a producer: they outlive the stream".to_owned();
+        return Err(StreamError::Refused(Code::Invalid, text));
     }
     let limits = &conn.node.limits;
     let window = match open.window_messages {
@@ -181,6 +192,7 @@ pub(crate) async fn serve(
     let is_mandatory = open.mandatory || conn.node.routing.is_mandatory;
     let window = (window, limits.window_bytes);
     let mut publisher = Publisher::new(conn, producer, is_mandatory, window);
+    publisher.wants_receipts = open.receipts;
     let (window_sequence, window_bytes) = publisher.session.window();
     let opened = Opened {
         window_sequence,
@@ -191,6 +203,7 @@ pub(crate) async fn serve(
     };
     send.write_all(&control::bytes_of(FrameType::Opened, &opened))
         .await?;
+    publisher.open_receipts();
     publisher.run(send, reader).await?;
     end_well(send).await
 }
@@ -232,6 +245,8 @@ impl<'a> Publisher<'a> {
             producer,
             is_mandatory,
             is_replay: false,
+            wants_receipts: false,
+            receipts: Vec::new(),
             session: PublisherSession::new(window_messages, window_bytes),
             plans: Plans::default(),
             events: Arc::new(Events(Mailbox::default())),
@@ -241,6 +256,17 @@ impl<'a> Publisher<'a> {
             switching: Vec::new(),
             live: BTreeMap::new(),
             pressed: Vec::new(),
+        }
+    }
+
+    /// From now on the shard tells what groups did, and what is owed from before.
+    fn open_receipts(&self) {
+        if let (true, Some(producer)) = (self.wants_receipts, &self.producer) {
+            producer.shard.send(Command::OpenReceipts {
+                id: producer.id,
+                session: producer.opened.session,
+                reply: self.events.clone(),
+            });
         }
     }
 
@@ -276,6 +302,10 @@ impl<'a> Publisher<'a> {
                 confirm.put(out.buffer());
                 is_due = true;
             }
+            for receipts in self.receipts.drain(..) {
+                receipts.put(out.buffer());
+                is_due = true;
+            }
             if is_due {
                 out.write(send).await?;
             }
@@ -303,10 +333,24 @@ impl<'a> Publisher<'a> {
                     };
                     self.on_batch(frame.offset, publish, Some(acks))?;
                 }
+                FrameType::ReceiptAck if self.wants_receipts => {
+                    let number = parse_receipt_ack(&frame)?;
+                    self.receipts_taken(number);
+                }
                 _ => return Err(frame.unexpected("PUBLISH or TRANSACT").into()),
             }
         }
         Ok(())
+    }
+
+    fn receipts_taken(&self, number: u64) {
+        if let Some(producer) = &self.producer {
+            producer.shard.send(Command::ReceiptsTaken {
+                id: producer.id,
+                session: producer.opened.session,
+                number,
+            });
+        }
     }
 
     /// `at` is the stream offset of the frame that it came in.
@@ -360,6 +404,7 @@ impl<'a> Publisher<'a> {
             ticket: id,
             is_mandatory: self.is_mandatory,
             is_replay: self.is_replay,
+            receipts: self.wants_receipts,
             stamp,
             transaction,
         };
@@ -494,6 +539,7 @@ impl<'a> Publisher<'a> {
                 }
                 self.settle(ticket, pending);
             }
+            Event::Receipts(receipts) => self.receipts.push(receipts),
             Event::Routed(id, routed) => self.on_routed(id, routed),
         }
     }

@@ -19,7 +19,7 @@ use waypost_shard::{
     PublishError, QueueView, Shard, Start, Ticket,
 };
 use waypost_wire::Code;
-use waypost_wire::data::{ConsumerFrame, Deliver, Exception, Level};
+use waypost_wire::data::{ConsumerFrame, Deliver, Exception, Level, Receipts};
 
 use crate::alarms::{AlarmKind, Alarms};
 use crate::backup::{BackupError, BackupReply, Backups};
@@ -50,6 +50,8 @@ pub(crate) struct Settled {
 /// Where a publisher's outcomes go.
 pub(crate) trait PublishReply: Send + Sync {
     fn settled(&self, settled: Settled);
+    /// What groups did with messages of its producer.
+    fn receipts(&self, receipts: Receipts);
 }
 
 /// For a consumer's stream.
@@ -88,6 +90,18 @@ pub(crate) enum Command {
     CloseProducer {
         id: ProducerId,
         session: u64,
+    },
+    /// The producer's stream wants receipts.
+    OpenReceipts {
+        id: ProducerId,
+        session: u64,
+        reply: Arc<dyn PublishReply>,
+    },
+    /// It has them, up to this number.
+    ReceiptsTaken {
+        id: ProducerId,
+        session: u64,
+        number: u64,
     },
     Attach {
         attach: Attach,
@@ -221,6 +235,8 @@ struct Thread {
     disk: Arc<Disk>,
     publishers: HashMap<Ticket, (Ticket, Arc<dyn PublishReply>)>,
     consumers: HashMap<ConsumerId, Arc<Mailbox<ConsumerEvent>>>,
+    /// Streams that want receipts, by session.
+    receipts: HashMap<u64, Arc<dyn PublishReply>>,
     next_ticket: Ticket,
     jobs: mpsc::Sender<Job<RealVfs>>,
     jobs_done: mpsc::Receiver<JobDone<RealVfs>>,
@@ -283,6 +299,7 @@ pub(crate) fn start(
         disk,
         publishers: HashMap::new(),
         consumers: HashMap::new(),
+        receipts: HashMap::new(),
         next_ticket: 1,
         jobs,
         jobs_done,
@@ -387,7 +404,19 @@ impl Thread {
             Command::OpenProducer { id, epoch, reply } => {
                 let _ = reply.send(self.shard.open_producer(id, epoch));
             }
-            Command::CloseProducer { id, session } => self.shard.close_producer(&id, session),
+            Command::CloseProducer { id, session } => {
+                self.receipts.remove(&session);
+                self.shard.close_producer(&id, session);
+            }
+            Command::OpenReceipts { id, session, reply } => {
+                self.receipts.insert(session, reply);
+                self.shard.open_receipts(id, session);
+            }
+            Command::ReceiptsTaken {
+                id,
+                session,
+                number,
+            } => self.shard.receipts_taken(now, &id, session, number),
             Command::Attach {
                 attach,
                 mailbox,
@@ -669,6 +698,13 @@ impl Thread {
                 Output::Detached { consumer } => {
                     if let Some(mailbox) = self.consumers.remove(&consumer) {
                         mailbox.push(ConsumerEvent::Detached);
+                    }
+                }
+                Output::Receipts {
+                    session, receipts, ..
+                } => {
+                    if let Some(reply) = self.receipts.get(&session) {
+                        reply.receipts(receipts);
                     }
                 }
                 Output::Dropped { queue, messages } => self.dropped(queue, messages),

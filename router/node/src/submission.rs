@@ -80,6 +80,8 @@ pub(crate) struct Submission {
     pub is_mandatory: bool,
     /// It is replayed on purpose: message ids do not count.
     pub is_replay: bool,
+    /// Its producer is told what groups did with it.
+    pub receipts: bool,
     pub stamp: Option<Stamp>,
     /// All of it is taken, with these acks, or nothing.
     pub transaction: Option<Vec<ConsumerAcks>>,
@@ -116,6 +118,7 @@ impl Submission {
             transaction: self.transaction,
             stamp: self.stamp,
             is_replay: self.is_replay,
+            receipts: self.receipts,
         })
     }
 

@@ -155,6 +155,7 @@ fn queue(view: QueueView) -> QueueStat {
         dead_lettered: view.dead_lettered,
         duplicates: view.duplicates,
         dedup_ids: view.dedup_ids,
+        receipts: view.receipts,
         groups: groups.collect(),
     }
 }

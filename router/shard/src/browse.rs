@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use waypost_log::Vfs;
 use waypost_wire::control;
-use waypost_wire::data::Range;
+use waypost_wire::data::{Outcome, Range};
 use waypost_wire::ranges::RangeSet;
 use waypost_wire::{Filter, RecordRef};
 
@@ -154,7 +154,9 @@ impl<V: Vfs> Shard<V> {
             let end = selection.to_offset.map_or(end, |to| to.min(end));
             let last = end.saturating_sub(1);
             let ranges = (first < end).then_some(Range { first, last });
-            let count = ranges.map_or(0, |range| self.drop_messages(id, &[range], now));
+            let count = ranges.map_or(0, |range| {
+                self.drop_messages(id, &[range], Outcome::Removed, now)
+            });
             return Ok((count, None));
         }
         let found = self.scan(id, selection, usize::MAX);
@@ -165,7 +167,7 @@ impl<V: Vfs> Shard<V> {
         let ranges: Vec<Range> = set.iter().collect();
         let count = match ranges.is_empty() {
             true => 0,
-            false => self.drop_messages(id, &ranges, now),
+            false => self.drop_messages(id, &ranges, Outcome::Removed, now),
         };
         Ok((count, (!found.is_end).then_some(found.next_offset)))
     }

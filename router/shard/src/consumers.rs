@@ -7,7 +7,7 @@ use waypost_core::journal::{Entry, GroupKind, GroupOptions};
 use waypost_core::queue::Durability;
 use waypost_log::Vfs;
 use waypost_wire::Code;
-use waypost_wire::data::{ConsumerFrame, Range};
+use waypost_wire::data::{ConsumerFrame, Outcome, Range};
 
 use crate::deliver::Found;
 use crate::{ManageError, Now, Output, Shard, SlotId};
@@ -239,7 +239,9 @@ impl<V: Vfs> Shard<V> {
         asked: u64,
     ) {
         if let Some(entry) = self.settle_acks(consumer, id, group, ranges, asked) {
-            self.journal(id, &entry, now);
+            let entries = self.with_receipts(id, entry, Outcome::Acked);
+            self.journal_set(id, &entries, now);
+            self.has_all_receipts(id, &entries);
         }
     }
 

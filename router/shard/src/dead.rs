@@ -11,7 +11,7 @@ use waypost_core::journal::Entry;
 use waypost_core::pipeline::with_reasons;
 use waypost_log::{AppendError, Vfs};
 use waypost_wire::Slab;
-use waypost_wire::data::Range;
+use waypost_wire::data::{Outcome, Range};
 use waypost_wire::slab::SlabBuilder;
 
 use crate::deliver::Found;
@@ -73,7 +73,8 @@ impl<V: Vfs> Shard<V> {
             ranges,
         };
         if count > 0 {
-            match self.move_set(now, id, &entry, &sorted.copies) {
+            let entries = self.with_receipts(id, entry, Outcome::DeadLettered);
+            match self.move_set(now, id, &entries, &sorted.copies) {
                 Ok(()) => {
                     self.counters.dead_lettered += count;
                     if let Some(slot) = self.slots.get_mut(&id) {
@@ -81,6 +82,7 @@ impl<V: Vfs> Shard<V> {
                     }
                     self.moved.insert(id);
                     self.sync_soon(id, now);
+                    self.has_all_receipts(id, &entries);
                 }
                 Err(error) => {
                     tracing::warn!(group, %error, "dead letters cannot be written yet");
@@ -97,23 +99,28 @@ impl<V: Vfs> Shard<V> {
         self.dead_letter(now, id, group, later, reason);
     }
 
-    /// Appends the ack of the originals and their copies: both or neither.
+    /// Appends the ack of the originals, its receipts, and their copies: all or nothing.
     pub(crate) fn move_set(
         &mut self,
         now: Now,
         id: SlotId,
-        entry: &Entry,
+        entries: &[Entry],
         copies: &Slab,
     ) -> Result<(), Stay> {
         if copies.is_empty() {
-            self.journal(id, entry, now);
+            self.journal_set(id, entries, now);
             return Ok(());
         }
         let parts = [Part::new(self.dead_letters_of(id), copies.clone()).timed(false)];
         self.make_place(now, &parts)?;
         let mark = self.log.mark();
         if let Some(incarnation) = self.incarnation_of(id) {
-            self.log.append_state(incarnation, &entry.encode())?;
+            let mut each = entries.iter();
+            let written = each.try_for_each(|e| self.log.append_state(incarnation, &e.encode()));
+            if let Err(error) = written {
+                self.log.rollback(mark);
+                return Err(error.into());
+            }
         }
         if let Err(error) = self.append_placed(now, &parts) {
             self.log.rollback(mark);

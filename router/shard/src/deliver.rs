@@ -4,7 +4,7 @@ use waypost_core::group::{Attempted, ConsumerId};
 use waypost_core::journal::GroupKind;
 use waypost_log::{ReadError, Vfs};
 use waypost_wire::Slab;
-use waypost_wire::data::{Deliver, Range};
+use waypost_wire::data::{Deliver, Outcome, Range};
 
 use crate::consumers::Consumer;
 use crate::slot::Chunk;
@@ -273,6 +273,7 @@ impl<V: Vfs> Shard<V> {
             named.group.remove(&[range]);
             self.moved.insert(id);
         }
+        self.receipt(id, group, &[range], Outcome::Passed);
     }
 
     /// Where a message is.

@@ -12,7 +12,7 @@ use waypost_core::lastvalue::LastValues;
 use waypost_core::queue::Retain;
 use waypost_core::settings::Expired;
 use waypost_log::Vfs;
-use waypost_wire::data::Range;
+use waypost_wire::data::{Outcome, Range};
 use waypost_wire::ranges::RangeSet;
 
 use crate::deliver::Found;
@@ -113,10 +113,10 @@ impl<V: Vfs> Shard<V> {
         }
         let mut head = self.look_at_head(id, now);
         if !head.aged.is_empty() {
-            self.counters.aged += self.drop_messages(id, &head.aged, now);
+            self.counters.aged += self.drop_messages(id, &head.aged, Outcome::Dropped, now);
         }
         if !head.unneeded.is_empty() {
-            self.drop_messages(id, &head.unneeded, now);
+            self.drop_messages(id, &head.unneeded, Outcome::Expired, now);
         }
         self.know_attempts(id, &mut head.expired);
         if !self
@@ -280,7 +280,7 @@ impl<V: Vfs> Shard<V> {
         if is_dropped {
             let ranges: Vec<Range> = expired.iter().map(|e| e.run.range).collect();
             if !ranges.is_empty() {
-                self.counters.expired += self.drop_messages(id, &ranges, now);
+                self.counters.expired += self.drop_messages(id, &ranges, Outcome::Expired, now);
             }
             return stayed;
         }
@@ -299,13 +299,15 @@ impl<V: Vfs> Shard<V> {
                 let entry = Entry::Removed {
                     ranges: ranges.clone(),
                 };
-                if let Err(error) = self.move_set(now, id, &entry, &sorted.copies) {
+                let entries = self.with_receipts(id, entry, Outcome::Expired);
+                if let Err(error) = self.move_set(now, id, &entries, &sorted.copies) {
                     tracing::warn!(%error, "expired messages cannot be dead letters yet");
                     stayed.extend(sorted.moved);
                     stayed.append(&mut left);
                     break;
                 }
                 self.sync_soon(id, now);
+                self.has_all_receipts(id, &entries);
                 let count = self.forget_messages(id, &ranges);
                 self.counters.expired += count;
                 self.counters.dead_lettered += count;
@@ -316,14 +318,22 @@ impl<V: Vfs> Shard<V> {
 
     /// Takes messages out of a queue, whoever wants or holds them, and journals it. Gives how many
     /// were there.
-    pub(crate) fn drop_messages(&mut self, id: SlotId, ranges: &[Range], now: Now) -> u64 {
+    pub(crate) fn drop_messages(
+        &mut self,
+        id: SlotId,
+        ranges: &[Range],
+        outcome: Outcome,
+        now: Now,
+    ) -> u64 {
         let mut set = RangeSet::new();
         ranges.iter().for_each(|range| set.insert(*range));
         let ranges: Vec<Range> = set.iter().collect();
         let entry = Entry::Removed {
             ranges: ranges.clone(),
         };
-        self.journal(id, &entry, now);
+        let entries = self.with_receipts(id, entry, outcome);
+        self.journal_set(id, &entries, now);
+        self.has_all_receipts(id, &entries);
         self.forget_messages(id, &ranges)
     }
 

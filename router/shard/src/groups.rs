@@ -7,6 +7,7 @@ use waypost_core::group::ConsumerId;
 use waypost_core::journal::{GroupKind, GroupOptions};
 use waypost_log::Vfs;
 use waypost_wire::Code;
+use waypost_wire::data::Outcome;
 
 use crate::consumers::{GROUPS_MAX, Start};
 use crate::{ManageError, Now, Shard, SlotId};
@@ -65,6 +66,7 @@ impl<V: Vfs> Shard<V> {
         let id = self.named(queue)?;
         self.check_group(id, queue, group)?;
         let to = self.place(id, to);
+        self.receipts_left(id, group, to, Outcome::Passed);
         let Some(slot) = self.slots.get_mut(&id) else {
             return Ok(to);
         };
@@ -96,6 +98,7 @@ impl<V: Vfs> Shard<V> {
         self.check_group(id, queue, group)?;
         let text = format!("group '{group}' of queue '{queue}' was removed");
         self.close_consumers(id, Some(group), Code::Gone, &text);
+        self.receipts_left(id, group, u64::MAX, Outcome::Removed);
         let Some(slot) = self.slots.get_mut(&id) else {
             return Ok(0);
         };

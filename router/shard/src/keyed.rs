@@ -8,7 +8,7 @@ use waypost_core::group::{Attempted, ConsumerId, Group};
 use waypost_core::keyed;
 use waypost_core::queue::NamedGroup;
 use waypost_log::Vfs;
-use waypost_wire::data::Range;
+use waypost_wire::data::{Outcome, Range};
 use waypost_wire::peek;
 
 use crate::deliver::{Found, Picked, Room, Work};
@@ -207,6 +207,7 @@ impl<V: Vfs> Shard<V> {
             named.group.remove(&dealt.passed);
             self.moved.insert(id);
             self.sync_soon(id, now);
+            self.receipt(id, group, &dealt.passed, Outcome::Passed);
         }
         for picks in dealt.picks.into_iter().flatten() {
             self.send_picks(id, group, chunk, picks);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use waypost_core::journal::Entry;
 use waypost_log::{AppendError, Vfs};
-use waypost_wire::data::Range;
+use waypost_wire::data::{Outcome, Range};
 use waypost_wire::ranges::RangeSet;
 use waypost_wire::{Slab, peek};
 
@@ -73,6 +73,7 @@ impl<V: Vfs> Shard<V> {
     pub(crate) fn replaced(&mut self, replaced: Replaced) {
         for (id, gone) in replaced.gone {
             let ranges: Vec<Range> = gone.iter().collect();
+            self.receipts_lost(id, &ranges, Outcome::Dropped);
             self.counters.replaced += self.forget_messages(id, &ranges);
             let Some(slot) = self.slots.get_mut(&id) else {
                 continue;
@@ -137,7 +138,7 @@ impl<V: Vfs> Shard<V> {
         values.seen(offset);
         let is_more = values.unseen().is_some();
         if !gone.is_empty() {
-            self.counters.replaced += self.drop_messages(id, &gone, now);
+            self.counters.replaced += self.drop_messages(id, &gone, Outcome::Dropped, now);
         }
         is_more.then_some(wait)
     }

@@ -30,6 +30,7 @@ mod manage;
 mod open;
 mod priority;
 mod publish;
+mod receipts;
 mod redrive;
 mod select;
 mod settings;
@@ -42,12 +43,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use waypost_core::age::Clock;
-use waypost_core::dedup::Sessions;
+use waypost_core::dedup::{ProducerId, Sessions};
 use waypost_core::group::ConsumerId;
+use waypost_core::journal::Entry;
 use waypost_core::limits::Limits;
 use waypost_log::{CommitError, Incarnation, Log, Vfs};
 use waypost_wire::Code;
-use waypost_wire::data::{Deliver, Exception, Level};
+use waypost_wire::data::{Deliver, Exception, Level, Receipts};
 
 pub use browse::{Browsed, Selection};
 pub use consumers::{Attach, GROUPS_MAX, Start};
@@ -118,6 +120,16 @@ pub enum Output {
         queue: String,
         /// How many, since the shard was opened.
         messages: u64,
+    },
+    /// What groups did with messages of a producer that asked for it; as durable as the queue
+    /// promises of acks.
+    Receipts {
+        /// The producer.
+        producer: ProducerId,
+        /// Its stream; see [`Shard::open_producer`].
+        session: u64,
+        /// The frame.
+        receipts: Receipts,
     },
     /// Something that a person must see.
     Alarm {
@@ -229,6 +241,8 @@ pub struct Shard<V: Vfs> {
     clock: Clock,
     cache: tail::Budget,
     sessions: Sessions,
+    /// Whom to tell what became of messages.
+    told: receipts::Told,
     counters: Counters,
     outputs: Vec<Output>,
 }
@@ -278,6 +292,7 @@ impl<V: Vfs> Shard<V> {
     /// Time has passed: deadlines, delays, expiry.
     pub fn on_time(&mut self, now: Now) {
         self.mono_ms = now.mono_ms;
+        self.forget_absent(now);
         self.clock.observe(now.mono_ms, now.wall_ms);
         while let Some(&(at, id)) = self.timers.first()
             && at <= now.mono_ms
@@ -323,6 +338,7 @@ impl<V: Vfs> Shard<V> {
         self.outputs
             .extend(self.waiting.drain(..).map(Output::Accepted));
         self.tell_dropped();
+        self.receipts_synced();
         // What a consumer said may be among the entries that are still missing.
         if self.behind.is_empty() {
             for consumer in self.leaving.drain(..) {
@@ -356,6 +372,8 @@ impl<V: Vfs> Shard<V> {
             self.trim_memory(id);
             self.set_timer(id);
         }
+        self.receipts_in_memory();
+        self.tell_receipts();
     }
 
     /// Writes the snapshots that the log needs in order to recycle its files. Call it when the log
@@ -403,11 +421,19 @@ impl<V: Vfs> Shard<V> {
 
     /// Writes a queue's journal entry. Where the log has no room, the queue's next snapshot says
     /// it instead: the state in memory is what counts until then.
-    fn journal(&mut self, id: SlotId, entry: &waypost_core::journal::Entry, now: Now) {
+    fn journal(&mut self, id: SlotId, entry: &Entry, now: Now) {
+        self.journal_set(id, std::slice::from_ref(entry), now);
+    }
+
+    /// The same for entries of which the log has all or none.
+    fn journal_set(&mut self, id: SlotId, entries: &[Entry], now: Now) {
         let Some(incarnation) = self.incarnation_of(id) else {
             return;
         };
-        if self.log.append_state(incarnation, &entry.encode()).is_err() {
+        let mark = self.log.mark();
+        let mut each = entries.iter();
+        if each.any(|e| self.log.append_state(incarnation, &e.encode()).is_err()) {
+            self.log.rollback(mark);
             self.behind.insert(id);
         }
         self.sync_soon(id, now);
@@ -431,6 +457,7 @@ impl<V: Vfs> Shard<V> {
             return;
         };
         let is_new_head = slot.queue.raise_first() && slot.queue.is_timed();
+        self.receipts_below_first(id);
         self.let_go(id);
         if is_new_head {
             self.sweep_soon(id);

@@ -12,7 +12,7 @@ use waypost_core::pipeline::with_reasons;
 use waypost_core::queue::{AtLimit, Over};
 use waypost_log::Vfs;
 use waypost_wire::Slab;
-use waypost_wire::data::Range;
+use waypost_wire::data::{Outcome, Range};
 use waypost_wire::slab::SlabBuilder;
 
 use crate::deliver::Found;
@@ -83,6 +83,7 @@ impl<V: Vfs> Shard<V> {
     /// Lets go of everything below an offset now; the log is told with the next commit.
     fn let_go_below(&mut self, id: SlotId, below: u64) {
         self.release_below(id, below);
+        self.receipts_lost(id, &below_range(below), Outcome::Dropped);
         let Some(slot) = self.slots.get_mut(&id) else {
             return;
         };
@@ -143,6 +144,7 @@ impl<V: Vfs> Shard<V> {
             }
         }
         self.release_below(id, below);
+        self.receipts_lost(id, &below_range(below), Outcome::DeadLettered);
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.queue.truncate(below);
             slot.dead_lettered += moved;
@@ -211,6 +213,14 @@ impl<V: Vfs> Shard<V> {
             }
         }
     }
+}
+
+/// All below an offset.
+fn below_range(below: u64) -> Vec<Range> {
+    let last = below.checked_sub(1);
+    last.map(|last| Range { first: 0, last })
+        .into_iter()
+        .collect()
 }
 
 impl Slot {

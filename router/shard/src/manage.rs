@@ -7,6 +7,7 @@ use waypost_core::journal::{GroupKind, GroupOptions};
 use waypost_core::queue::{Queue, Settings};
 use waypost_log::{CommitError, Incarnation, QueueError, Vfs};
 use waypost_wire::Code;
+use waypost_wire::data::{Outcome, Range};
 
 use crate::deliver::Found;
 use crate::settings::stored;
@@ -137,6 +138,8 @@ pub struct QueueView {
     pub duplicates: u64,
     /// Message ids that it remembers.
     pub dedup_ids: u64,
+    /// Messages that wait for receipts, and receipts that wait to be taken.
+    pub receipts: u64,
 }
 
 /// A group as others see it.
@@ -309,6 +312,7 @@ impl<V: Vfs> Shard<V> {
             self.log.remove_queue(incarnation)?;
             self.removed.insert(name.into());
         }
+        self.receipts_end(id);
         self.close_consumers(id, None, Code::Gone, &format!("queue '{name}' was removed"));
         self.names.remove(name);
         let Some(mut slot) = self.slots.remove(&id) else {
@@ -326,6 +330,11 @@ impl<V: Vfs> Shard<V> {
         let id = self
             .slot_of(name)
             .ok_or_else(|| ManageError::NoQueue(name.into()))?;
+        let all = Range {
+            first: 0,
+            last: u64::MAX - 1,
+        };
+        self.receipts_lost(id, &[all], Outcome::Removed);
         let Some(slot) = self.slots.get_mut(&id) else {
             return Ok(0);
         };
@@ -435,5 +444,6 @@ fn view(slot: &Slot) -> QueueView {
         dead_lettered: slot.dead_lettered,
         duplicates: slot.duplicates,
         dedup_ids: queue.ids().len() as u64,
+        receipts: queue.receipts().outstanding_all(),
     }
 }

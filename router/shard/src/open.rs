@@ -55,6 +55,7 @@ impl<V: Vfs> Shard<V> {
             mono_ms: 0,
             clock: Clock::new(newest_ms(&recovered)),
             sessions: Sessions::default(),
+            told: crate::receipts::Told::default(),
             counters: Counters::default(),
             outputs: Vec::new(),
         };
@@ -127,6 +128,7 @@ impl<V: Vfs> Shard<V> {
         slot.tail.trim(slot.queue.first(), &mut self.cache);
         slot.queue.set_bytes(slot.tail.marked_bytes());
         let id = self.add_slot(slot);
+        self.receipts_recovered(id);
         if !is_told {
             self.behind.insert(id);
         }

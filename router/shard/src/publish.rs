@@ -9,7 +9,7 @@ use waypost_core::group::ConsumerId;
 use waypost_core::journal::Entry;
 use waypost_core::queue::{Durability, Refusal};
 use waypost_log::{AppendError, Messages, Vfs};
-use waypost_wire::data::{ConsumerAcks, Level, Range};
+use waypost_wire::data::{ConsumerAcks, Level, Outcome, Range};
 use waypost_wire::{Code, Slab};
 
 use crate::intake::Taken;
@@ -87,6 +87,8 @@ pub struct Batch {
     pub stamp: Option<Stamp>,
     /// It is replayed on purpose: message ids are neither looked up nor remembered.
     pub is_replay: bool,
+    /// Its producer wants receipts.
+    pub receipts: bool,
 }
 
 /// Who sent a batch, so that what was stored before is not stored again.
@@ -168,6 +170,20 @@ pub enum PublishError {
         /// What it was to hold.
         range: Range,
     },
+    /// Too many messages wait for receipts.
+    #[error(
+        "{whose} has {held} messages and receipts that are not settled, {more} more would pass the limit of {limit}"
+    )]
+    Receipts {
+        /// Whose limit it is.
+        whose: &'static str,
+        /// Messages that wait for receipts, and receipts that wait to be taken.
+        held: u64,
+        /// How many would come to them.
+        more: u64,
+        /// How many there may be.
+        limit: u64,
+    },
     /// The log has no room now: commit, run its jobs, answer its snapshots, then try again.
     #[error("no room in the log: {0}")]
     NoRoom(AppendError),
@@ -187,6 +203,7 @@ impl PublishError {
             PublishError::Passed(_) => Code::OutOfOrder,
             PublishError::Partly | PublishError::NotHeld { .. } => Code::Conflict,
             PublishError::NotSynced(_) => Code::Unsupported,
+            PublishError::Receipts { .. } => Code::Busy,
             PublishError::NoRoom(_) => Code::DiskFull,
             PublishError::Log(AppendError::GroupFull { .. }) => Code::TooLarge,
             PublishError::Log(_) => Code::Internal,
@@ -199,6 +216,7 @@ impl<V: Vfs> Shard<V> {
     /// and says what was refused, after the next commit where a part must be synced. After an error
     /// nothing was taken, and nothing follows.
     pub fn publish(&mut self, now: Now, batch: &Batch) -> Result<(), PublishError> {
+        self.mono_ms = now.mono_ms;
         self.clock.observe(now.mono_ms, now.wall_ms);
         self.forget_old_ids(now, &batch.parts);
         self.check_acks(now, batch)?;
@@ -211,6 +229,10 @@ impl<V: Vfs> Shard<V> {
         };
         if !batch.is_replay {
             entries.extend(self.identified(now, &taken.parts, &taken.ids));
+        }
+        if let Some(stamp) = stamp.filter(|_| batch.receipts) {
+            self.check_receipts(&taken, stamp)?;
+            entries.extend(self.asked(&taken, stamp));
         }
         // A repeat has acked what it acks; its consumers are others now.
         let mut acks: &[ConsumerAcks] = &[];
@@ -294,6 +316,7 @@ impl<V: Vfs> Shard<V> {
         acks: &[ConsumerAcks],
         entries: &mut Vec<(SlotId, Entry)>,
     ) -> Result<(), PublishError> {
+        let mut before: Vec<(SlotId, &str, &[Range])> = Vec::new();
         for ConsumerAcks { consumer, ranges } in acks {
             let not_held = |range: &Range| PublishError::NotHeld {
                 consumer: *consumer,
@@ -304,9 +327,10 @@ impl<V: Vfs> Shard<V> {
             };
             let found = self.consumers.get(consumer).and_then(|state| {
                 let slot = self.slots.get(&state.slot)?;
-                Some((state.slot, slot, slot.queue.groups().get(&state.group)?))
+                let (name, named) = slot.queue.groups().get_key_value(&state.group)?;
+                Some((state.slot, slot, name, named))
             });
-            let (id, slot, named) = found.ok_or_else(|| not_held(first))?;
+            let (id, slot, name, named) = found.ok_or_else(|| not_held(first))?;
             if slot.queue.settings().durability != Durability::Sync {
                 return Err(PublishError::NotSynced(slot.queue.name().into()));
             }
@@ -320,6 +344,12 @@ impl<V: Vfs> Shard<V> {
                     ranges: ranges.clone(),
                 },
             ));
+            let of_queue = before.iter().filter(|(of, ..)| *of == id);
+            let too: Vec<(&str, &[Range])> = of_queue.map(|(_, g, r)| (*g, *r)).collect();
+            let outcome = Outcome::Acked;
+            let settled = slot.queue.receipts_settled(name, ranges, outcome, &too);
+            entries.extend(settled.into_iter().map(|entry| (id, entry)));
+            before.push((id, name, ranges));
         }
         Ok(())
     }
@@ -351,6 +381,7 @@ impl<V: Vfs> Shard<V> {
     /// A producer's stream has ended.
     pub fn close_producer(&mut self, id: &ProducerId, session: u64) {
         self.sessions.close(id, session);
+        self.close_receipts(id, session);
     }
 
     /// Appends all parts, in one set; nobody waits for it.
@@ -379,7 +410,7 @@ impl<V: Vfs> Shard<V> {
     }
 
     /// Appends records and, in the same set, entries of journals. What entries say of a queue's
-    /// producers and message ids is applied; all else of them is the caller's.
+    /// producers, message ids and receipts is applied; all else of them is the caller's.
     fn append_all(
         &mut self,
         now: Now,
@@ -407,6 +438,7 @@ impl<V: Vfs> Shard<V> {
             });
         }
         for (id, entry) in entries {
+            self.has_receipts(*id, entry);
             let Some(slot) = self.slots.get_mut(id) else {
                 continue;
             };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use waypost_core::journal::Entry;
 use waypost_log::Vfs;
-use waypost_wire::data::Range;
+use waypost_wire::data::{Outcome, Range};
 use waypost_wire::ranges::RangeSet;
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Message, RecordRef};
@@ -102,18 +102,24 @@ impl<V: Vfs> Shard<V> {
     ) -> Result<u64, String> {
         self.make_place(now, parts).map_err(|e| e.to_string())?;
         let mark = self.log.mark();
+        let entry = Entry::Removed {
+            ranges: ranges.clone(),
+        };
+        let entries = self.with_receipts(id, entry, Outcome::Removed);
         if let Some(incarnation) = self.incarnation_of(id) {
-            let entry = Entry::Removed {
-                ranges: ranges.clone(),
-            };
-            let written = self.log.append_state(incarnation, &entry.encode());
-            written.map_err(|error| error.to_string())?;
+            let mut each = entries.iter();
+            let written = each.try_for_each(|e| self.log.append_state(incarnation, &e.encode()));
+            if let Err(error) = written {
+                self.log.rollback(mark);
+                return Err(error.to_string());
+            }
         }
         if let Err(error) = self.append_placed(now, parts) {
             self.log.rollback(mark);
             return Err(error.to_string());
         }
         self.sync_soon(id, now);
+        self.has_all_receipts(id, &entries);
         Ok(self.forget_messages(id, &ranges))
     }
 }

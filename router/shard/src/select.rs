@@ -5,7 +5,7 @@
 
 use waypost_core::group::{Attempted, ConsumerId};
 use waypost_log::Vfs;
-use waypost_wire::data::Range;
+use waypost_wire::data::{Outcome, Range};
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Filter, Slab, peek};
 
@@ -91,6 +91,7 @@ impl<V: Vfs> Shard<V> {
         if !passed.is_empty() {
             self.moved.insert(id);
             self.sync_soon(id, now);
+            self.receipt(id, group, &passed, Outcome::Passed);
         }
         let picked = Picked {
             time_ms: chunk.time_ms,

@@ -10,6 +10,10 @@
 //! DELIVER := flags, count, first offset, receive time ms, [attempt detail], slab
 //!            flags 1: detail = per message: offset delta after the one before, attempt
 //!            without it offsets follow each other and every attempt is 1
+//! RECEIPT := number after, waiting, lost, receipt count, receipt*
+//! receipt := first sequence, count, first offset, outcome u8, flags u8, queue length, queue,
+//!            group length, group, node length, node          flags 1: no group is left
+//! RECEIPT_ACK := number
 //! CREDIT  := messages in all, bytes in all          (totals since the stream was opened)
 //! ACK     := range count, range*                    range := gap after the last range's end, length - 1
 //! NACK    := delay ms, range count, range*
@@ -195,6 +199,153 @@ impl Confirm {
         }
         Some(confirm)
     }
+}
+
+/// What a group did with a message, as its publisher is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Outcome {
+    /// A consumer acked it.
+    Acked = 0,
+    /// It went to the dead letters: rejected, tried too often, or the oldest of a full queue.
+    DeadLettered = 1,
+    /// It lived longer than it was meant to.
+    Expired = 2,
+    /// It made room: at a limit, for its age, or for a newer value of its key.
+    Dropped = 3,
+    /// A person took it away, or the group, or the queue.
+    Removed = 4,
+    /// The group does not take it: its filters, or it was moved past it.
+    Passed = 5,
+}
+
+impl Outcome {
+    /// The outcome with this number.
+    pub fn from_number(number: u8) -> Option<Outcome> {
+        use Outcome::*;
+        [Acked, DeadLettered, Expired, Dropped, Removed, Passed]
+            .get(number as usize)
+            .copied()
+    }
+
+    /// The word for people and for `--json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Acked => "acked",
+            Outcome::DeadLettered => "dead-lettered",
+            Outcome::Expired => "expired",
+            Outcome::Dropped => "dropped",
+            Outcome::Removed => "removed",
+            Outcome::Passed => "passed",
+        }
+    }
+}
+
+/// A group is done with messages that follow each other, by number and by offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The producer's number of the first.
+    pub sequence: u64,
+    /// How many.
+    pub count: u64,
+    /// The offset of the first.
+    pub offset: u64,
+    /// How.
+    pub outcome: Outcome,
+    /// The queue.
+    pub queue: String,
+    /// The group; empty where the queue had none.
+    pub group: String,
+    /// The node of the queue; empty: the one that says it.
+    pub node: String,
+    /// No group of the queue is left that is not done with them.
+    pub is_last: bool,
+}
+
+/// RECEIPT: what groups did with a producer's messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipts {
+    /// Receipts that were sent on this stream, one for each message, with these.
+    pub number: u64,
+    /// How many messages and receipts are still to come, as far as the node knows.
+    pub waiting: u64,
+    /// How many more there were that the node has forgotten.
+    pub lost: u64,
+    /// The receipts.
+    pub receipts: Vec<Receipt>,
+}
+
+impl Receipts {
+    /// Appends the frame.
+    pub fn put(&self, out: &mut BytesMut) {
+        let mut payload = BytesMut::with_capacity(64);
+        varint::put(&mut payload, self.number);
+        varint::put(&mut payload, self.waiting);
+        varint::put(&mut payload, self.lost);
+        varint::put(&mut payload, self.receipts.len() as u64);
+        for receipt in &self.receipts {
+            varint::put(&mut payload, receipt.sequence);
+            varint::put(&mut payload, receipt.count);
+            varint::put(&mut payload, receipt.offset);
+            payload.put_u8(receipt.outcome as u8);
+            payload.put_u8(u8::from(receipt.is_last));
+            for text in [&receipt.queue, &receipt.group, &receipt.node] {
+                varint::put_prefixed(&mut payload, text.as_bytes());
+            }
+        }
+        frame::put(out, FrameType::Receipt, &payload);
+    }
+
+    /// Reads the frame.
+    pub fn parse(frame: &Frame) -> Result<Receipts, WireError> {
+        let mut reader = Reader::new(&frame.payload);
+        let receipts = Self::read(&mut reader)
+            .ok_or_else(|| frame.malformed("cut off, or an unknown outcome"))?;
+        end(frame, &reader)?;
+        Ok(receipts)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Receipts> {
+        let mut receipts = Receipts {
+            number: reader.varint()?,
+            waiting: reader.varint()?,
+            lost: reader.varint()?,
+            receipts: Vec::new(),
+        };
+        for _ in 0..reader.varint()? {
+            let text = |reader: &mut Reader<'_>| {
+                Some(String::from_utf8_lossy(reader.prefixed()?).into_owned())
+            };
+            receipts.receipts.push(Receipt {
+                sequence: reader.varint()?,
+                count: reader.varint()?,
+                offset: reader.varint()?,
+                outcome: Outcome::from_number(reader.u8()?)?,
+                // Other flags may come, and mean nothing here.
+                is_last: reader.u8()? & 1 == 1,
+                queue: text(reader)?,
+                group: text(reader)?,
+                node: text(reader)?,
+            });
+        }
+        Some(receipts)
+    }
+}
+
+/// Appends a RECEIPT_ACK frame.
+pub fn put_receipt_ack(out: &mut BytesMut, number: u64) {
+    frame::put_head(out, FrameType::ReceiptAck, varint::len(number));
+    varint::put(out, number);
+}
+
+/// Reads a RECEIPT_ACK frame.
+pub fn parse_receipt_ack(frame: &Frame) -> Result<u64, WireError> {
+    let mut reader = Reader::new(&frame.payload);
+    let number = reader
+        .varint()
+        .ok_or_else(|| frame.malformed("no number"))?;
+    end(frame, &reader)?;
+    Ok(number)
 }
 
 /// A batch from a publisher.

@@ -17,6 +17,41 @@ const SLAB: &str = "1101192c25f40303612f623c0568656c6c6f";
 
 /// Golden bytes: they stand in docs/protocol.md too.
 #[test]
+fn golden_receipts() {
+    let receipts = Receipts {
+        number: 3,
+        waiting: 4,
+        lost: 0,
+        receipts: vec![Receipt {
+            sequence: 5,
+            count: 2,
+            offset: 7,
+            outcome: Outcome::DeadLettered,
+            queue: "q".into(),
+            group: "g".into(),
+            node: String::new(),
+            is_last: true,
+        }],
+    };
+    let mut out = BytesMut::new();
+    receipts.put(&mut out);
+    assert_eq!(hex(&out), "1b0e0304000105020701010171016700");
+    assert_eq!(Receipts::parse(&frame_of(&out).unwrap()).unwrap(), receipts);
+    for length in 2..out.len() {
+        let cut = bytes_of(FrameType::Receipt, &out[2..length]);
+        assert!(Receipts::parse(&frame_of(&cut).unwrap()).is_err());
+    }
+    let mut unknown = out.clone();
+    unknown[9] = 6;
+    assert!(Receipts::parse(&frame_of(&unknown).unwrap()).is_err());
+    let mut out = BytesMut::new();
+    put_receipt_ack(&mut out, 3);
+    assert_eq!(hex(&out), "1e0103");
+    assert_eq!(parse_receipt_ack(&frame_of(&out).unwrap()), Ok(3));
+}
+
+/// Golden bytes: they stand in docs/protocol.md too.
+#[test]
 fn golden_batches() {
     let mut out = BytesMut::new();
     Publish::put(&mut out, 1, &slab_of_one());

@@ -87,6 +87,8 @@ frame_types! {
     AckUpTo = 0x1c, "ACK_UP_TO";
     /// Client to node: a part of a component.
     Chunk = 0x1d, "CHUNK";
+    /// Publisher to node: it has receipts, up to a number.
+    ReceiptAck = 0x1e, "RECEIPT_ACK";
 }
 
 impl std::fmt::Display for FrameType {

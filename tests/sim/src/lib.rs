@@ -10,6 +10,7 @@
 //! - [`time`]: expiry, delay, priority and last values, in a world of their own
 //! - [`once`]: producers that send again, and transactions, in a world of their own
 //! - [`ids`]: message ids that are sent again, in a world of their own
+//! - [`receipts`]: what producers are told, in a world of their own
 //! - [`runner`]: a seed and a plan to a report; a failure names the command that repeats it
 //!
 //! Left out: sockets, plugins and time limits of the node; the log's own bytes under bit flips,
@@ -21,6 +22,7 @@ pub mod invariants;
 pub mod message;
 pub mod model;
 pub mod once;
+pub mod receipts;
 pub mod rot;
 pub mod runner;
 pub mod time;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use waypost_log::mem::Injected;
-use waypost_sim::{Faults, Plan, ids, once, rot, run, sweep, time};
+use waypost_sim::{Faults, Plan, ids, once, receipts, rot, run, sweep, time};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum FaultsArg {
@@ -47,6 +47,9 @@ struct Args {
     /// Runs the world of message ids instead.
     #[arg(long)]
     ids: bool,
+    /// Runs the world of receipts instead.
+    #[arg(long)]
+    receipts: bool,
     /// Prints the whole trace.
     #[arg(long)]
     trace: bool,
@@ -97,6 +100,12 @@ fn repeat(args: &Args) -> anyhow::Result<()> {
             let tally = ids::run(seed, args.steps)?;
             restarts += tally.restarts;
             delivered += tally.confirmed;
+            continue;
+        }
+        if args.receipts {
+            let tally = receipts::run(seed, args.steps)?;
+            restarts += tally.restarts;
+            delivered += tally.told;
             continue;
         }
         if args.sweep {

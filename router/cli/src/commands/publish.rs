@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 use waypost_client::wire::control::Explained;
 use waypost_client::{
     Client, Confirmed, Exception, ExceptionKind, Message, ProducerOptions, Publisher,
-    PublisherOptions, Ticket,
+    PublisherOptions, Receipt, Ticket,
 };
 
 use crate::connect::ConnectArgs;
@@ -38,6 +38,7 @@ Examples:
       with \"id\", \"content_type\", \"reply_to\", \"ttl_ms\", \"delay_ms\", \"priority\", \"payload_base64\"
   waypost pub plant/press-4/temperature 71.5 --explain
   waypost pub --json-lines --producer importer < orders.jsonl    what is sent again is stored once
+  waypost pub orders/new --file order.json --receipt    waits until every group is done with it
 
 A confirm says `stored` once the message is synced to disk, `received` where only live
 subscribers or memory queues took it. Dropped, dead-lettered and unroutable messages are
@@ -85,6 +86,10 @@ pub struct PubArgs {
     /// Publish as the producer of this name: what is sent again is stored once
     #[arg(long, value_name = "NAME")]
     producer: Option<String>,
+    /// Wait until every group of the queues that they reach is done with the messages, and show
+    /// what each did; Ctrl-C ends the wait. With --producer, what is missed then comes the next time
+    #[arg(long)]
+    receipt: bool,
     /// Fail for messages that no route, queue or subscriber takes
     #[arg(long)]
     mandatory: bool,
@@ -121,8 +126,9 @@ pub fn run(args: PubArgs, output: Output) -> anyhow::Result<()> {
         return show_explained(&explained, output);
     }
     let options = PublisherOptions {
-        producer: args.producer.as_deref().map(ProducerOptions::named),
+        producer: producer(&args),
         mandatory: args.mandatory,
+        receipts: args.receipt,
         ..PublisherOptions::default()
     };
     let report = super::block_on(async {
@@ -130,7 +136,7 @@ pub fn run(args: PubArgs, output: Output) -> anyhow::Result<()> {
             let input = open(args.file.as_deref())?;
             let client = args.connect.connect_once().await?;
             super::with(client, async |client| {
-                publish_lines(client, options, input, args.json_lines, &template).await
+                publish_lines(client, options, input, args.json_lines, &template, output).await
             })
             .await
         } else {
@@ -139,12 +145,18 @@ pub fn run(args: PubArgs, output: Output) -> anyhow::Result<()> {
             super::with(client, async |client| {
                 let mut pending = Pending::open(client, options).await?;
                 pending.publish(&message).await?;
-                pending.finish().await
+                pending.finish(output).await
             })
             .await
         }
     })?;
     report.show(output)
+}
+
+/// Who publishes; receipts need somebody.
+fn producer(args: &PubArgs) -> Option<ProducerOptions> {
+    let named = args.producer.as_deref().map(ProducerOptions::named);
+    named.or_else(|| args.receipt.then(ProducerOptions::random))
 }
 
 /// What all messages of the command line have in common.
@@ -204,6 +216,7 @@ async fn publish_lines(
     (input, name): (Box<dyn BufRead + Send>, String),
     is_json: bool,
     template: &Message,
+    output: Output,
 ) -> anyhow::Result<Report> {
     let mut pending = Pending::open(client, options).await?;
     let (sender, mut lines) = tokio::sync::mpsc::channel(LINES_AHEAD);
@@ -239,7 +252,7 @@ async fn publish_lines(
             match message {
                 Ok(message) => pending.publish(&message).await?,
                 Err(error) => {
-                    let report = pending.finish().await?;
+                    let report = pending.finish(output).await?;
                     note(format!(
                         "{} messages before it were published",
                         report.published
@@ -254,11 +267,12 @@ async fn publish_lines(
             pending.publish(&message).await?;
         }
     }
-    pending.finish().await
+    pending.finish(output).await
 }
 
 /// A publisher and the tickets whose answers are not in.
 struct Pending {
+    wants_receipts: bool,
     publisher: Publisher,
     tickets: VecDeque<Ticket>,
     report: Report,
@@ -270,6 +284,7 @@ const TICKETS_MAX: usize = 8192;
 impl Pending {
     async fn open(client: &Client, options: PublisherOptions) -> anyhow::Result<Pending> {
         Ok(Pending {
+            wants_receipts: options.receipts,
             publisher: client.publisher(options).await?,
             tickets: VecDeque::new(),
             report: Report::default(),
@@ -287,12 +302,46 @@ impl Pending {
         Ok(())
     }
 
-    async fn finish(mut self) -> anyhow::Result<Report> {
-        for ticket in self.tickets {
+    async fn finish(mut self, output: Output) -> anyhow::Result<Report> {
+        for ticket in std::mem::take(&mut self.tickets) {
             self.report.add(ticket.await?);
+        }
+        if self.wants_receipts {
+            self.receipts(output).await?;
         }
         self.publisher.close().await?;
         Ok(self.report)
+    }
+
+    /// Shows receipts until no more are to come.
+    async fn receipts(&mut self, output: Output) -> anyhow::Result<()> {
+        // What reached no queue, or was there before, may have none at all.
+        let stored = self.report.levels.values().sum::<u64>();
+        let is_done = |publisher: &Publisher| match publisher.receipts_waiting() {
+            Some(waiting) => waiting == 0,
+            None => stored == 0,
+        };
+        let mut interrupted = std::pin::pin!(super::interrupted());
+        while !is_done(&self.publisher) {
+            tokio::select! {
+                receipt = self.publisher.receipt() => {
+                    self.report.receipts.push(show_receipt(receipt?, output)?);
+                }
+                result = &mut interrupted => {
+                    result?;
+                    note("receipts are missing");
+                    break;
+                }
+            }
+        }
+        match self.publisher.receipts_lost() {
+            0 => {}
+            lost => note(format!(
+                "{} receipts were forgotten by the node",
+                count(lost)
+            )),
+        }
+        Ok(())
     }
 }
 
@@ -302,6 +351,42 @@ struct Report {
     published: u64,
     levels: BTreeMap<&'static str, u64>,
     exceptions: Vec<Exception>,
+    /// With `--json`.
+    receipts: Vec<Value>,
+}
+
+/// Shows a receipt to people at once, and keeps it for programs.
+fn show_receipt(receipt: Receipt, output: Output) -> anyhow::Result<Value> {
+    let Receipt {
+        sequence,
+        number,
+        queue,
+        group,
+        offset,
+        outcome,
+        is_last,
+        node: _,
+    } = receipt;
+    if !output.is_json() {
+        let which = sequence.map_or_else(|| format!("number {number}"), |s| format!("message {s}"));
+        let who = match group.as_str() {
+            "" => format!("queue {queue}"),
+            group => format!("queue {queue}, group {group}"),
+        };
+        output.line(format!(
+            "{which}: {outcome} ({who}, offset {offset})",
+            outcome = outcome.as_str()
+        ))?;
+    }
+    Ok(json!({
+        "sequence": sequence,
+        "number": number,
+        "queue": queue,
+        "group": group,
+        "offset": offset,
+        "outcome": outcome.as_str(),
+        "last": is_last,
+    }))
 }
 
 impl Report {
@@ -324,11 +409,15 @@ impl Report {
                 })
             };
             let exceptions: Vec<_> = self.exceptions.iter().map(exception).collect();
-            output.json(&json!({
+            let mut report = json!({
                 "published": self.published,
                 "levels": self.levels,
                 "exceptions": exceptions,
-            }))?;
+            });
+            if !self.receipts.is_empty() {
+                report["receipts"] = json!(self.receipts);
+            }
+            output.json(&report)?;
         } else {
             self.show_lines(output)?;
         }

@@ -224,6 +224,45 @@ fn publish_watch_and_consume_beside_dev() {
     drains(&home, node);
 }
 
+#[test]
+fn receipts_are_waited_for() {
+    let home = Home::new();
+    let node = dev(&home);
+    home.ok(&[
+        "queue",
+        "add",
+        "jobs",
+        "--from",
+        "jobs/#",
+        "--dedup-window",
+        "1m",
+    ]);
+    home.ok(&["queue", "group", "add", "jobs", "crew"]);
+    let args = [
+        "consume", "jobs", "--group", "crew", "--count", "2", "--json",
+    ];
+    let mut crew = Running::start(home.command(&args));
+    let report = home.json(&["pub", "jobs/1", "dig", "--receipt", "--json", "--id", "j-1"]);
+    let receipt = &report["receipts"][0];
+    assert_eq!(receipt["outcome"], "acked", "{report}");
+    assert_eq!(receipt["queue"], "jobs");
+    assert_eq!(receipt["group"], "crew");
+    assert_eq!(
+        (&receipt["last"], &receipt["sequence"]),
+        (&true.into(), &1.into())
+    );
+    // A duplicate has none, and nothing waits for it.
+    let again = home.json(&["pub", "jobs/1", "dig", "--receipt", "--json", "--id", "j-1"]);
+    assert_eq!(again["exceptions"][0]["kind"], "duplicate", "{again}");
+    let text = home.ok(&["pub", "jobs/2", "fill", "--receipt"]);
+    assert!(
+        text.starts_with("message 1: acked (queue jobs, group crew, offset 1)\n"),
+        "{text}"
+    );
+    crew.child.wait().expect("it has taken two");
+    drains(&home, node);
+}
+
 /// Publishes until the subscriber has seen one: only then it is certain to be there.
 fn wait_until_seen(home: &Home, watcher: &mut Running, probe: impl Fn(&Home) -> Value) {
     let seen = std::thread::scope(|scope| {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use quinn::SendStream;
 use waypost_wire::FrameType;
 use waypost_wire::control::{self, OpenPublisher, Opened};
-use waypost_wire::data::Confirm;
+use waypost_wire::data::{self, Confirm, Receipts};
 
 use super::{PublisherOptions, Shared};
 use crate::client::Handle;
@@ -39,7 +39,7 @@ pub(super) async fn open(handle: &Handle, options: &PublisherOptions) -> Result<
             .map_or_else(Bytes::new, |p| Bytes::copy_from_slice(&p.id)),
         epoch: options.producer.map_or(0, |p| p.epoch),
         mandatory: options.mandatory,
-        ..OpenPublisher::default()
+        receipts: options.receipts,
     };
     let session = handle.session().await?;
     let mut stream = session
@@ -69,6 +69,7 @@ pub(super) async fn drive(
     };
     shared.outbox().end(error);
     shared.room.notify_waiters();
+    shared.told.notify_waiters();
     shared.closed.send_replace(true);
 }
 
@@ -124,6 +125,7 @@ async fn one_stream(shared: &Shared, open: Open) -> Result<(), Error> {
         .outbox()
         .reopen(&opened, welcome.batch_messages_max, welcome.batch_bytes_max);
     shared.outbox().connection = session.id;
+    shared.receipts().reopen();
     let result = tokio::select! {
         result = read(shared, &mut reader) => result,
         result = write(shared, &session, &mut send) => match result {
@@ -148,6 +150,13 @@ async fn write(shared: &Shared, session: &Session, send: &mut SendStream) -> Res
             outbox.take(&mut chunks, WRITE_BYTES);
             outbox.closing && outbox.all_sent()
         };
+        // Bound to a name: the guard must not live as long as the block.
+        let taken = shared.receipts().take_ack();
+        if let Some(number) = taken {
+            let mut ack = BytesMut::new();
+            data::put_receipt_ack(&mut ack, number);
+            chunks.push(ack.freeze());
+        }
         if !chunks.is_empty() {
             shared.room.notify_waiters();
             send.write_all_chunks(&mut chunks).await?;
@@ -167,7 +176,7 @@ async fn write(shared: &Shared, session: &Session, send: &mut SendStream) -> Res
 
 /// Reads confirms until CLOSED.
 async fn read(shared: &Shared, reader: &mut FrameReader) -> Result<(), Error> {
-    const EXPECTED: &str = "CONFIRM, CLOSED or ERROR";
+    const EXPECTED: &str = "CONFIRM, RECEIPT, CLOSED or ERROR";
     loop {
         let Some(frame) = reader.next().await? else {
             return Err(stream::ended(EXPECTED));
@@ -187,6 +196,11 @@ async fn read(shared: &Shared, reader: &mut FrameReader) -> Result<(), Error> {
                         retryable: true,
                     });
                 }
+            }
+            FrameType::Receipt if shared.receipts().is_wanted => {
+                let receipts = Receipts::parse(&frame)?;
+                shared.receipts().put(receipts);
+                shared.told.notify_waiters();
             }
             FrameType::Closed => {
                 let outbox = shared.outbox();

@@ -13,15 +13,18 @@ use tokio::sync::{Notify, oneshot};
 use waypost_wire::data::{Exception, Level};
 use waypost_wire::{Message, RecordError, RecordRef, Slab};
 
-use crate::client::{Client, Handle};
+use crate::client::{Client, Handle, random};
 use crate::consumer::TransactionAcks;
 use crate::error::Error;
 
 mod driver;
 mod outbox;
+mod receipts;
 
 use outbox::{Answer, Numbering, Outbox};
 pub use outbox::{BatchConfirmed, PublisherStats};
+pub use receipts::Receipt;
+use receipts::ReceiptInbox;
 
 /// How a publisher is opened.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +37,8 @@ pub struct PublisherOptions {
     pub producer: Option<ProducerOptions>,
     /// A message that nothing takes is refused, with the code `unroutable`.
     pub mandatory: bool,
+    /// Groups' words about its messages come by [`Publisher::receipt`]; needs a producer.
+    pub receipts: bool,
 }
 
 /// A producer: its messages are numbered, and each queue takes each number once, whatever happens
@@ -47,6 +52,14 @@ pub struct ProducerOptions {
 }
 
 impl ProducerOptions {
+    /// A producer that nobody was before.
+    pub fn random() -> ProducerOptions {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&random().to_le_bytes());
+        id[8..].copy_from_slice(&random().to_le_bytes());
+        ProducerOptions { id, epoch: 0 }
+    }
+
     /// The producer that is always meant by a name, under its next epoch. Names that differ have
     /// ids that differ for all practical purposes: the id is the 128-bit FNV-1a hash, most
     /// significant byte first.
@@ -84,9 +97,18 @@ pub(crate) struct Shared {
     /// Wakes those who wait to queue.
     room: Notify,
     closed: tokio::sync::watch::Sender<bool>,
+    receipts: Mutex<ReceiptInbox>,
+    /// Wakes those who wait for a receipt.
+    told: Notify,
 }
 
 impl Shared {
+    fn receipts(&self) -> MutexGuard<'_, ReceiptInbox> {
+        self.receipts
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         match self.outbox.lock() {
             Ok(outbox) => outbox,
@@ -105,9 +127,12 @@ impl Client {
             work: Notify::new(),
             room: Notify::new(),
             closed: tokio::sync::watch::Sender::new(false),
+            receipts: Mutex::default(),
+            told: Notify::new(),
         });
         let payload_bytes_max = self.welcome().await?.payload_bytes_max as usize;
         let handle: Arc<Handle> = self.inner.clone();
+        shared.receipts().is_wanted = options.receipts;
         let first = driver::open(&handle, &options).await?;
         if let Some(producer) = &mut options.producer {
             // It stays the same over all streams: records that are sent again carry it.
@@ -115,6 +140,7 @@ impl Client {
             producer.epoch = opened.epoch;
             // Before the driver does, which the first transaction may overtake.
             shared.outbox().window = (opened.window_sequence, opened.window_bytes);
+            shared.receipts().number_before = opened.last_sequence;
             shared.outbox().numbering = Some(Numbering {
                 id: producer.id,
                 epoch: opened.epoch,
@@ -192,6 +218,42 @@ impl Publisher {
     pub async fn flush(&self) -> Result<(), Error> {
         let receiver = self.shared.outbox().flush();
         BatchTicket(receiver).await.map(drop)
+    }
+
+    /// The next receipt: a group is done with a message. Needs [`PublisherOptions::receipts`].
+    ///
+    /// A message that reaches a queue has a receipt of each of its groups, as soon as the group is
+    /// done with it and that is synced; those of several queues and groups come in any order. What
+    /// was taken from here is not told again once the node knows that; what was not comes again
+    /// after a reconnect, or to the next publisher under the producer's id, for at least a day. So
+    /// some may come twice.
+    ///
+    /// An error says that none will come any more: the publisher has ended.
+    pub async fn receipt(&self) -> Result<Receipt, Error> {
+        loop {
+            let told = self.shared.told.notified();
+            let mut told = std::pin::pin!(told);
+            told.as_mut().enable();
+            if let Some(receipt) = self.shared.receipts().take() {
+                self.shared.work.notify_one();
+                return Ok(receipt);
+            }
+            if let Some(error) = &self.shared.outbox().ended {
+                return Err(error.clone());
+            }
+            told.await;
+        }
+    }
+
+    /// How many receipts are to come, as of the last that came: messages that some group is not
+    /// done with count once in each queue. `None` until one came.
+    pub fn receipts_waiting(&self) -> Option<u64> {
+        self.shared.receipts().waiting()
+    }
+
+    /// Receipts that the node forgot because too many waited for this producer.
+    pub fn receipts_lost(&self) -> u64 {
+        self.shared.receipts().lost
     }
 
     /// What was done so far.

@@ -145,6 +145,25 @@ fn batch_vectors(slab: &Slab) -> Vec<(&'static str, Bytes)> {
     };
     let mut confirmed = BytesMut::new();
     confirm.put(&mut confirmed);
+    let mut receipt = BytesMut::new();
+    data::Receipts {
+        number: 3,
+        waiting: 4,
+        lost: 0,
+        receipts: vec![data::Receipt {
+            sequence: 5,
+            count: 2,
+            offset: 7,
+            outcome: data::Outcome::DeadLettered,
+            queue: "q".into(),
+            group: "g".into(),
+            node: String::new(),
+            is_last: true,
+        }],
+    }
+    .put(&mut receipt);
+    let mut receipt_ack = BytesMut::new();
+    data::put_receipt_ack(&mut receipt_ack, 3);
     let mut transact = BytesMut::new();
     Transact {
         first_sequence: 1,
@@ -157,6 +176,8 @@ fn batch_vectors(slab: &Slab) -> Vec<(&'static str, Bytes)> {
     .put(&mut transact);
     vec![
         ("publish", publish.freeze()),
+        ("receipt", receipt.freeze()),
+        ("receipt-ack", receipt_ack.freeze()),
         ("transact", transact.freeze()),
         ("confirm", confirmed.freeze()),
         ("deliver", deliver(vec![])),

@@ -10,5 +10,6 @@ mod consuming;
 mod document;
 mod fake;
 mod publishing;
+mod receipts;
 mod relay;
 mod subscribing;

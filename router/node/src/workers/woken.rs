@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use waypost_core::pipeline::{Outcome, Output, Run};
 use waypost_shard::{Part, Stamp};
-use waypost_wire::data::Level;
+use waypost_wire::data::{Level, Receipts};
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Message, RecordRef};
 
@@ -41,6 +41,7 @@ impl Finish for Woken {
             ticket: 0,
             is_mandatory: false,
             is_replay: false,
+            receipts: false,
             stamp: None,
             transaction: None,
         };
@@ -107,6 +108,9 @@ impl PublishReply for Settling {
             }
         }
     }
+
+    /// A timer is no producer: it cannot have asked.
+    fn receipts(&self, _receipts: Receipts) {}
 }
 
 impl Worker {

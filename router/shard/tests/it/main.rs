@@ -12,5 +12,6 @@ mod naming;
 mod old_format;
 mod producers;
 mod publishing;
+mod receipts;
 mod time;
 mod transactions;

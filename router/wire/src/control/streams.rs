@@ -110,8 +110,7 @@ pub struct OpenPublisher {
     /// A message that nothing takes is refused as `unroutable`.
     #[prost(bool, tag = "5")]
     pub mandatory: bool,
-    /// Set aside: send RECEIPT when groups are done with its messages. `unsupported` until a node
-    /// offers it.
+    /// Send RECEIPT when groups are done with its messages; needs a producer.
     #[prost(bool, tag = "6")]
     pub receipts: bool,
 }

@@ -15,6 +15,7 @@
 //! | [`manage`] | management and the admin page |
 //! | [`queues`] | kinds of groups, filters, places, limits, expiry and dead letters |
 //! | [`crowd`] | many queues and consumers, good and bad, and a message that is always nacked |
+//! | [`receipts`] | what publishers are told that groups did |
 //! | [`replay`] | copies of what a queue holds, through the routes |
 //! | [`python`] | whether docs/protocol.md is enough for a client |
 //!
@@ -47,6 +48,7 @@ mod plugins;
 mod python;
 mod queues;
 mod raw;
+mod receipts;
 mod replay;
 mod restart;
 mod rights;

@@ -68,6 +68,10 @@ impl World {
                 Output::Dropped { queue, messages } => {
                     self.trace.line(format!("'{queue}' dropped {messages}"));
                 }
+                // Nobody asks for receipts here.
+                Output::Receipts { receipts, .. } => {
+                    return Err(progress::stuck(format!("told unasked: {receipts:?}")));
+                }
                 Output::Alarm { text, .. } => self.alarm(text)?,
             }
         }

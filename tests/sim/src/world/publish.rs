@@ -111,6 +111,7 @@ impl World {
                 | PublishError::Passed(_)
                 | PublishError::NotSynced(_)
                 | PublishError::NotHeld { .. }
+                | PublishError::Receipts { .. }
                 | PublishError::Partly => {
                     return Err(progress::stuck(format!("publish {ticket}: {error}")));
                 }
