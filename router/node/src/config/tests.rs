@@ -294,7 +294,8 @@ const MISTAKES: &[(&str, &[&str])] = &[
              \"interval\" or \"memory\"",
             "9:1: [[queue]] \"dead-letter\": the dead-letter queue must be \"sync\": it holds \
              what was confirmed",
-            "14:17: [[queue]] \"c\" dedup_ids_max: found 200000, expected 1 to 131072",
+            "15:17: [[queue]] \"c\" dedup_ids_max: found 200000, expected a whole number from 1 to \
+             131072",
         ],
     ),
     (
