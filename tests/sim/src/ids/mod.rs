@@ -17,7 +17,7 @@ use std::path::Path;
 
 use waypost_core::queue::{Retain, Settings};
 use waypost_log::mem::{Fault, MemVfs};
-use waypost_log::{Incarnation, Log, Vfs};
+use waypost_log::{Incarnation, Log};
 use waypost_shard::{Batch, Now, Options, Output, Part, PublishError, Shard};
 use waypost_wire::data::{Exception, ExceptionKind};
 use waypost_wire::slab::SlabBuilder;
@@ -105,13 +105,12 @@ pub fn run(seed: u64, steps: u64) -> Result<Tally, Box<Failure>> {
         })
     };
     let mut dice = Dice::new(seed);
-    let disk = MemVfs::new();
-    let opened = disk
-        .create_dir(Path::new("/data"))
+    let opened = MemVfs::with_dir(Path::new("/data"))
         .map_err(stuck)
-        .and_then(|()| open(&disk, &mut dice));
+        .and_then(|disk| Ok((open(&disk, &mut dice)?, disk)));
+    let (shard, disk) = opened.map_err(|violation| failure(violation, String::new()))?;
     let mut world = World {
-        shard: opened.map_err(|violation| failure(violation, String::new()))?,
+        shard,
         dice,
         trace: Trace::keeping(KEPT_LINES),
         tally: Tally::default(),
