@@ -142,8 +142,10 @@ impl Permissions {
 
     /// Whether this queue may be consumed.
     pub fn may_consume(&self, queue: &str) -> Result<(), Denied> {
+        // What begins with '$' is the router's own: a consumer would take it away.
+        let is_own = queue.starts_with('$');
         self.check("consume", queue, |role| {
-            role.consume.iter().any(|glob| glob_matches(glob, queue))
+            !is_own && role.consume.iter().any(|glob| glob_matches(glob, queue))
         })
     }
 

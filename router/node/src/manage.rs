@@ -20,6 +20,7 @@ use crate::config;
 use crate::connection::Conn;
 use crate::consumer::{check_group_name, place};
 use crate::keeping;
+use crate::node::check_not_own;
 use crate::plugins::requests;
 use crate::replay;
 use crate::shard_thread::Command;
@@ -101,6 +102,7 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
         }
         ManageRequest::QueuePurge(purge) => {
             need(Queues)?;
+            check_not_own(&purge.queue)?;
             let count = ask(conn, |reply| Command::QueuePurge {
                 name: purge.queue,
                 reply,
@@ -165,10 +167,12 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
         }
         ManageRequest::Remove(remove) => {
             need(Queues)?;
+            check_not_own(&remove.queue)?;
             keeping::remove(conn, remove).await?
         }
         ManageRequest::Redrive(redrive) => {
             need(Queues)?;
+            check_not_own(&redrive.queue)?;
             keeping::redrive(conn, redrive).await?
         }
         ManageRequest::Replay(request) => {
@@ -177,6 +181,7 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
         }
         ManageRequest::GroupAdd(add) => {
             need(Queues)?;
+            check_not_own(&add.queue)?;
             group_add(conn, add).await?
         }
         ManageRequest::GroupSeek(seek) => {

@@ -88,6 +88,17 @@ pub(crate) struct Shared {
     pub configured_queues: Vec<String>,
 }
 
+/// Queues of the router's own, such as the state of plugins, are nobody else's to change.
+pub(crate) fn check_not_own(queue: &str) -> Result<(), StreamError> {
+    match queue.starts_with('$') {
+        false => Ok(()),
+        true => Err(StreamError::Refused(
+            Code::Forbidden,
+            format!("queue '{queue}' is the router's own"),
+        )),
+    }
+}
+
 impl Shared {
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
@@ -95,6 +106,7 @@ impl Shared {
 
     /// A queue that the configuration names is not changed over the network.
     pub fn check_not_configured(&self, queue: &str) -> Result<(), StreamError> {
+        check_not_own(queue)?;
         match self.configured_queues.iter().any(|name| name == queue) {
             false => Ok(()),
             true => Err(StreamError::Refused(

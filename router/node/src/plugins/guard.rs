@@ -36,11 +36,6 @@ impl Guard {
         !self.is_troubled.load(Relaxed) || self.breaker().state() == State::Closed
     }
 
-    /// How often it went out of service.
-    pub fn trips(&self) -> u64 {
-        self.breaker().trips()
-    }
-
     /// A call is to be made.
     #[inline]
     pub fn admit(&self, now: u64) -> Admit {

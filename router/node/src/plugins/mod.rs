@@ -9,11 +9,6 @@
 //!
 //! What a guest does with a batch is for `workers`; who may do what, for `requests`.
 
-#![allow(
-    dead_code,
-    reason = "the requests that ask for changes come with the next step"
-)]
-
 mod changes;
 mod error;
 mod guard;

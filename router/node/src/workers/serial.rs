@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waypost_core::dedup::ProducerId;
 use waypost_core::queue::Settings;
+use waypost_core::settings::Retain;
 use waypost_core::state::{Mark, Pending, Table, View, Write};
 use waypost_host::{State, StateFull};
 use waypost_shard::{Part, Selection};
@@ -41,6 +42,7 @@ pub(crate) fn queue_name(slot: &str) -> String {
 pub(crate) fn queue_settings() -> Settings {
     Settings {
         last_value: true,
+        retain: Retain::Log,
         bytes_max: u64::MAX,
         ..Settings::default()
     }

@@ -129,6 +129,12 @@ fn state_counts_with_what_caused_it_and_outlives_restarts() {
         publish_all(&client, &[order("set gone x"), order("remove gone")]).await;
         let said = answers(&client).await;
         assert_eq!(said[..6], ["1", "11", "12", "22", "23", "33"]);
+        // Nobody else may touch where it lies.
+        let own = "$state.p";
+        assert_eq!(harness::queue(&client, own).await.messages, 2);
+        assert!(client.queue_purge(own).await.is_err());
+        assert!(client.queue_remove(own).await.is_err());
+        assert!(client.queue_peek(own, 0, 10).await.is_err());
         client.close().await;
         let node = node.restart().await;
         let client = node.client().await;
