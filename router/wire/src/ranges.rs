@@ -5,7 +5,7 @@
 //!           partial: bits  | none          | whole: first and last window | partial
 //! ```
 //!
-//! Offsets lie in windows of [`WINDOW`]. A window of which some offsets are in the set is a bitmap,
+//! Offsets lie in windows of `WINDOW`. A window of which some offsets are in the set is a bitmap,
 //! stretches of whole windows are one entry, and a window of which nothing is in the set is not
 //! there. So single offsets side by side cost a bit each, a lone one about 60 bytes, and a range of
 //! any length at most two bitmaps and an entry. What touches one window costs O(log n) in the number
