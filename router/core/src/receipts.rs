@@ -7,7 +7,7 @@
 //!
 //! Receipts of a queue are numbered, one for each message and group, and the numbers are those of
 //! the journal: replaying it gives the same ones. What was numbered since the last sync is not told
-//! ([`Book::synced`]).
+//! (`Book::synced`).
 //!
 //! A receipt names its message by producer and number, which the record itself carries. So a router
 //! to which a record went on can ask its own queues for the same producer, and send the answer back.
