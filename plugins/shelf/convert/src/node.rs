@@ -1,0 +1,55 @@
+//! A value between two formats: what any of them has.
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    /// `null`; CBOR's `undefined` too.
+    Null,
+    /// `true`, `false`
+    Boolean(bool),
+    /// A whole number.
+    Whole(i128),
+    /// Another number.
+    Float(f64),
+    /// UTF-8
+    Text(String),
+    /// Bytes that are no text; JSON has none.
+    Bytes(Vec<u8>),
+    /// `[…]`
+    Array(Vec<Node>),
+    /// Names and values, in order; JSON has texts for names only.
+    Map(Vec<(Node, Node)>),
+}
+
+/// How JSON writes bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    /// As text, with padding.
+    Base64,
+    /// As text, in lower case.
+    Hex,
+    /// Not at all.
+    Refuse,
+}
+
+impl Bytes {
+    /// Their words.
+    pub const WORDS: [(&'static str, Bytes); 3] = [
+        ("base64", Bytes::Base64),
+        ("hex", Bytes::Hex),
+        ("refuse", Bytes::Refuse),
+    ];
+
+    /// Bytes as text.
+    pub fn text(self, bytes: &[u8]) -> Result<String, String> {
+        match self {
+            Bytes::Base64 => Ok(base64(bytes)),
+            Bytes::Hex => Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Bytes::Refuse => Err("it has bytes, which JSON has not".into()),
+        }
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    shelf_kit::base64::encode(bytes)
+}
