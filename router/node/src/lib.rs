@@ -38,6 +38,7 @@ mod publisher;
 mod replay;
 mod routing;
 mod shard_thread;
+pub mod shelf;
 mod stream_io;
 mod submission;
 mod subscriber;
@@ -48,7 +49,7 @@ mod workers;
 
 pub use error::StartError;
 pub use node::{Node, Running, StartOptions};
-pub use plugins::{builtin, check_conflicts, plugin_spec};
+pub use plugins::{check_conflicts, plugin_spec};
 
 /// Unpredictable bits from the operating system.
 fn random_u64() -> u64 {

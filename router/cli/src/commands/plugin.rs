@@ -5,6 +5,7 @@ mod bench;
 #[cfg(feature = "node")]
 mod build;
 mod change;
+mod component;
 mod deploy;
 #[cfg(feature = "node")]
 pub mod guest;
@@ -12,6 +13,8 @@ mod logs;
 mod ls;
 #[cfg(feature = "node")]
 mod new;
+#[cfg(feature = "node")]
+mod shelf;
 mod show;
 #[cfg(feature = "node")]
 mod test;
@@ -22,10 +25,12 @@ use clap::Subcommand;
 
 use crate::output::Output;
 
-/// Write plugins, try them, deploy them, and look at the node's
+/// Take plugins from the shelf or write them, try them, deploy them, and look at the node's
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  waypost plugin shelf                                plugins that need no code
+  waypost plugin deploy hot builtin:filter --set 'keep=$.temp > 30'
   waypost plugin new loud --lang rust                 a project
   waypost plugin build                                its component
   waypost plugin test                                 its tests, without a node
@@ -39,6 +44,8 @@ pub struct PluginArgs {
 
 #[derive(Debug, Subcommand)]
 enum PluginCommand {
+    #[cfg(feature = "node")]
+    Shelf(shelf::ShelfArgs),
     #[cfg(feature = "node")]
     New(new::NewArgs),
     #[cfg(feature = "node")]
@@ -62,6 +69,8 @@ enum PluginCommand {
 /// Runs the command.
 pub fn run(args: PluginArgs, output: Output) -> anyhow::Result<()> {
     match args.command {
+        #[cfg(feature = "node")]
+        PluginCommand::Shelf(args) => shelf::run(&args, output),
         #[cfg(feature = "node")]
         PluginCommand::New(args) => new::run(&args, output),
         #[cfg(feature = "node")]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
+use waypost_host::Role;
 
 use super::manifest::Mistake;
 
@@ -12,6 +13,8 @@ use super::manifest::Mistake;
 pub struct TestSetup {
     /// As in `[plugin.settings]` of a router.
     pub settings: Vec<(String, String)>,
+    /// Which role, where it is not the project's.
+    pub role: Option<Role>,
     /// Of the route.
     pub destinations: Vec<String>,
     /// As in `[[plugin]]` of a router; `None` leaves it to the default.
@@ -28,6 +31,7 @@ pub struct TestSetup {
 pub struct RawTest {
     #[serde(default)]
     settings: toml::Table,
+    role: Option<Spanned<String>>,
     #[serde(default)]
     destinations: Vec<String>,
     grants: Option<Vec<String>>,
@@ -54,6 +58,7 @@ impl TestSetup {
         if !own.publish.is_empty() {
             merged.publish = own.publish;
         }
+        merged.role = own.role.or(merged.role);
         merged.grants = own.grants.or(merged.grants);
         merged.batch = own.batch.or(merged.batch);
         Ok(merged)
@@ -83,12 +88,21 @@ impl RawTest {
             );
             return Err(Mistake::at(batch.span(), problem));
         }
+        let role = self.role.map(|role| {
+            Role::from_name(role.get_ref()).ok_or_else(|| {
+                let found = role.get_ref();
+                let problem =
+                    format!("role: found {found:?}, expected filter, transform, route or each");
+                Mistake::at(role.span(), problem)
+            })
+        });
         let mut settings = Vec::new();
         for (name, value) in self.settings {
             flatten(name, value, &mut settings);
         }
         Ok(TestSetup {
             settings,
+            role: role.transpose()?,
             destinations: self.destinations,
             grants: self.grants,
             publish: self.publish,

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 #[cfg(feature = "node")]
 mod plugin_tools;
 #[cfg(feature = "node")]
+mod shelf;
+#[cfg(feature = "node")]
 mod with_a_node;
 
 /// A home of its own for client files, and commands that see nothing else.

@@ -11,7 +11,7 @@ use super::*;
 const ANY_PORT: &str = "127.0.0.1:0";
 
 /// A `waypost dev` that is ready, with its standard error in `home/dev.log`.
-fn dev(home: &Home) -> Running {
+pub(super) fn dev(home: &Home) -> Running {
     let args = ["dev", "--json", "--listen", ANY_PORT, "--admin", ANY_PORT];
     let mut command = home.command(&args);
     command.stderr(File::create(home.path().join("dev.log")).expect("a log"));
@@ -22,7 +22,7 @@ fn dev(home: &Home) -> Running {
 }
 
 /// Presses Ctrl-C: the node must drain, and find that all clients have said goodbye.
-fn drains(home: &Home, node: Running) {
+pub(super) fn drains(home: &Home, node: Running) {
     let code = node.interrupt();
     let log = std::fs::read_to_string(home.path().join("dev.log")).expect("a log");
     assert_eq!(code, Some(0), "{log}");
@@ -42,7 +42,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 }
 
 /// A child process that is killed when the test ends, however it ends.
-struct Running {
+pub(super) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
 }

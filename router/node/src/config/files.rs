@@ -61,6 +61,22 @@ pub(super) fn check_plugin(doc: &Document<'_>, path: &Path, found: &Found<String
     }
 }
 
+/// Bytes of a file that is a setting; a guest has it in its memory, twice while it reads it.
+const SETTING_BYTES_MAX: u64 = 4 << 20;
+
+/// A setting that is a file: text of at most 4 MiB.
+pub(super) fn read_setting(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(SETTING_BYTES_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > SETTING_BYTES_MAX {
+        return Err(format!("has more than {SETTING_BYTES_MAX} bytes"));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| format!("is not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
+}
+
 /// 64 hexadecimal digits.
 pub(super) fn parse_sha256(doc: &Document<'_>, found: &Found<String>) -> Option<[u8; 32]> {
     let hex = found.value.as_bytes();

@@ -33,8 +33,6 @@ use waypost_wire::Filter;
 
 /// The queue for what could not be processed. It exists whether the file names it or not.
 pub const DEAD_LETTER: &str = "dead-letter";
-/// The plugins that come with the node, for `builtin = "…"`.
-pub const BUILTIN_PLUGINS: &[&str] = &["quake-magnitude", "quake-alert", "quake-route"];
 /// The longest name of a queue, plugin, route, role or token, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
@@ -191,7 +189,7 @@ impl QueueConfig {
 pub enum PluginSource {
     /// A file, already joined to the configuration file's directory.
     File(PathBuf),
-    /// One of [`BUILTIN_PLUGINS`].
+    /// One of [`SHELF`](crate::shelf::SHELF), by its name.
     Builtin(String),
     /// A component that came over the network before, by the 64 hexadecimal digits of its SHA-256.
     Digest(String),

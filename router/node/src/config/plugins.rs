@@ -9,6 +9,7 @@ use super::read::{Document, Found, Table};
 use super::sections::{declared_name, filters};
 use super::units::{self, format_duration, format_size};
 use super::*;
+use crate::shelf;
 use waypost_host::Role;
 
 const KIB: u64 = 1 << 10;
@@ -118,6 +119,7 @@ pub(super) fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<Plug
         &Role::ALL.map(|role| (role.name(), Some(role))),
     );
     plugin.settings = table.flattened("settings");
+    settings_files(&mut table, &mut plugin);
     plugin.on_error = table.choice(
         "on_error",
         OnError::DeadLetter,
@@ -125,6 +127,9 @@ pub(super) fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<Plug
     );
     plugin.line = table.doc.line(table.at);
     grants(&mut table, &mut plugin);
+    if let Some(PluginSource::Builtin(name)) = &source {
+        check_stock(&table, name, &plugin);
+    }
     if let Some(part) = table.table("limits") {
         numbers(part, &LIMITS, &mut plugin.limits);
     }
@@ -140,6 +145,27 @@ pub(super) fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<Plug
     plugin.name = name?.value;
     plugin.source = source?;
     Some(plugin)
+}
+
+/// Settings that are too long to stand in the file itself.
+fn settings_files(table: &mut Table<'_, '_>, plugin: &mut PluginConfig) {
+    let doc = table.doc;
+    for (name, file) in table.flattened("settings_files") {
+        let place = format!("{} settings_files.{name}", table.place);
+        if plugin.settings.iter().any(|(known, _)| *known == name) {
+            let text = format!("the setting {name:?} stands in settings, too");
+            doc.error(&place, table.at, Problem::Other(text));
+            continue;
+        }
+        let path = doc.directory().join(&file);
+        match super::files::read_setting(&path) {
+            Ok(text) => plugin.settings.push((name, text)),
+            Err(error) => {
+                let path = path.display().to_string();
+                doc.error(&place, table.at, Problem::File { path, error });
+            }
+        }
+    }
 }
 
 /// Exactly one of the keys that say where the code is.
@@ -165,8 +191,8 @@ fn source(table: &mut Table<'_, '_>) -> Option<PluginSource> {
         }
         ["builtin"] => {
             let builtin = builtin?;
-            if !BUILTIN_PLUGINS.contains(&builtin.value.as_str()) {
-                let problem = Problem::unknown("plugin", &builtin.value, BUILTIN_PLUGINS);
+            if shelf::stock(&builtin.value).is_none() {
+                let problem = Problem::unknown("plugin", &builtin.value, &shelf::names());
                 doc.error(&builtin.place, builtin.at, problem);
             }
             Some(PluginSource::Builtin(builtin.value))
@@ -257,6 +283,25 @@ fn grants(table: &mut Table<'_, '_>, plugin: &mut PluginConfig) {
     if plugin.grants.contains(&Grant::Publish) && !has_publish {
         let text = "is granted \"publish\", but names no topics: publish = [\"some/#\"]";
         table.error(table.at, Problem::Other(text.to_owned()));
+    }
+}
+
+/// What a plugin of the shelf needs and has not, so that the file says it before any component is
+/// looked at.
+fn check_stock(table: &Table<'_, '_>, name: &str, plugin: &PluginConfig) {
+    let Some(stock) = shelf::stock(name) else {
+        return;
+    };
+    let mut needed = stock.grants.iter();
+    if needed.any(|grant| !plugin.grants.contains(grant)) {
+        let names: Vec<_> = stock.grants.iter().map(|grant| grant.name()).collect();
+        let text = format!("{name} needs grants = {names:?}");
+        table.error(table.at, Problem::Other(text));
+    }
+    if plugin.role.is_none() && stock.roles.len() > 1 {
+        let names: Vec<_> = stock.roles.iter().map(|role| role.name()).collect();
+        let text = format!("{name} needs a role: {}", names.join(", "));
+        table.error(table.at, Problem::Other(text));
     }
 }
 

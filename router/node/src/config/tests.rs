@@ -359,6 +359,18 @@ const MISTAKES: &[(&str, &[&str])] = &[
              router's own",
         ],
     ),
+    (
+        "[[plugin]]\nname = 'p'\nbuiltin = 'dedup'\n[plugin.settings]\nx = 1\n\
+         [plugin.settings_files]\nx = 'a.txt'\ny = 'no/such.txt'\n\
+         [[plugin]]\nname = 'q'\nbuiltin = 'geofence'\n",
+        &[
+            "1:1: [[plugin]] \"p\" settings_files.x: the setting \"x\" stands in settings, too",
+            "1:1: [[plugin]] \"p\" settings_files.y: no/such.txt: No such file or directory (os \
+             error 2)",
+            "1:1: [[plugin]] \"p\": dedup needs grants = [\"state\"]",
+            "9:1: [[plugin]] \"q\": geofence needs a role: filter, transform, route",
+        ],
+    ),
     // Routes.
     (
         "[[queue]]\nname = 'alerts'\n[[route]]\nname = 'kept'\nfrom = 'a/#/b'\n\
@@ -420,6 +432,28 @@ fn each_mistake_has_its_words() {
         wanted += &format!("{text}\n{want:#?}\n");
     }
     assert!(got == wanted, "got\n{got}\nwanted\n{wanted}");
+}
+
+#[test]
+fn a_setting_may_be_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("waypost.toml");
+    let text = "[[plugin]]\nname = 'p'\nbuiltin = 'json-schema'\n[plugin.settings]\na = 1\n\
+                [plugin.settings_files]\nschema = 's.json'\nlist.x = 's.json'\n";
+    std::fs::write(&file, text).unwrap();
+    let fails = |content: &[u8]| {
+        std::fs::write(directory.path().join("s.json"), content).unwrap();
+        shown(&check(&file).errors).join("\n")
+    };
+    assert!(fails(b"\"\xff\"").contains("is not UTF-8 at byte 1"));
+    assert!(fails(&vec![b'x'; (4 << 20) + 1]).contains("has more than 4194304 bytes"));
+    std::fs::write(directory.path().join("s.json"), "{\n}\n").unwrap();
+    let plugins = check(&file).config.unwrap().plugins;
+    let wanted = [("a", "1"), ("schema", "{\n}\n"), ("list.x", "{\n}\n")];
+    assert_eq!(
+        plugins[0].settings,
+        wanted.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
 }
 
 #[test]

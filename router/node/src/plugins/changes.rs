@@ -8,6 +8,7 @@ use super::record::{Pair, Pause, SlotRecord, Texts, Version};
 use super::slot::{Code, Origin, Slot};
 use crate::clock::wall_ms;
 use crate::config::{self, PluginConfig, PluginSource};
+use crate::shelf;
 
 /// Slots that the network may make.
 const SLOTS_MAX: usize = 1_000;
@@ -98,6 +99,21 @@ impl Deploy {
 }
 
 impl Plugins {
+    /// Puts a plugin of the shelf beside the components that came over the network, and gives its
+    /// digest: from there on it is one of them, and stays what it is when the node is replaced.
+    pub(super) fn take_stock(&self, name: &str) -> Result<String, ChangeError> {
+        let stock = shelf::stock(name).ok_or_else(|| ChangeError::Invalid(shelf::unknown(name)))?;
+        let digest = stock.digest();
+        if self.store.check_blob(&digest).is_err() {
+            let bytes = stock.component.len() as u64;
+            let mut upload = self.store.upload(&digest, bytes)?;
+            upload.write(stock.component)?;
+            upload.finish()?;
+        }
+        self.came(&digest);
+        Ok(digest)
+    }
+
     /// Makes a component the active version of a slot. The caller holds the turn.
     pub(super) fn deploy(&self, deploy: &Deploy) -> Result<Deployed, ChangeError> {
         let (origin, base, record) = self.base(deploy)?;

@@ -272,7 +272,9 @@ impl Plugins {
     pub(super) fn code(&self, plugin: &PluginConfig, loaded: &Plugin) -> Result<Code, ChangeError> {
         let bytes = match &plugin.source {
             PluginSource::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
-            PluginSource::Builtin(name) => super::builtin(name).map_or(0, |code| code.len() as u64),
+            PluginSource::Builtin(name) => {
+                crate::shelf::stock(name).map_or(0, |stock| stock.component.len() as u64)
+            }
             PluginSource::Digest(digest) => {
                 let path = self.store.blob_path(digest);
                 std::fs::metadata(path).map_or(0, |file| file.len())

@@ -26,5 +26,5 @@ pub use live::check_conflicts;
 pub(crate) use live::{Opening, Plugins};
 pub(crate) use record::Pause;
 pub(crate) use slot::Slot;
-pub use slot::{builtin, plugin_spec};
+pub use slot::plugin_spec;
 pub use stats::PluginStats;

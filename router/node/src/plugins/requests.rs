@@ -192,9 +192,14 @@ pub(crate) async fn deploy(
     request: PluginDeploy,
 ) -> Result<ManagedResponse, StreamError> {
     let has_grants = request.set_grants || !request.grants.is_empty();
-    let deploy = Deploy {
+    let stock = request.digest.strip_prefix(crate::shelf::PREFIX);
+    let stock = stock.map(str::to_owned);
+    let mut deploy = Deploy {
         name: request.plugin,
-        digest: digest(&request.digest)?,
+        digest: match stock {
+            Some(_) => String::new(),
+            None => digest(&request.digest)?,
+        },
         by: conn.principal.name.to_string(),
         inherit: !request.fresh,
         role: Some(request.role).filter(|role| !role.is_empty()),
@@ -205,7 +210,13 @@ pub(crate) async fn deploy(
         on_error: request.on_error,
     };
     let name = deploy.name.clone();
-    let result = change(conn, move |plugins| plugins.deploy(&deploy)).await;
+    let result = change(conn, move |plugins| {
+        if let Some(stock) = stock {
+            deploy.digest = plugins.take_stock(&stock)?;
+        }
+        plugins.deploy(&deploy)
+    })
+    .await;
     tell(conn, "deployed", &name, &result);
     result.map(deployed)
 }

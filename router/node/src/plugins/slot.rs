@@ -11,22 +11,7 @@ use super::record::{Pause, SlotRecord};
 use super::stats::{PluginStats, Snapshot};
 use super::store::blob_path;
 use crate::config::{Config, Grant, LimitsConfig, PluginConfig, PluginSource};
-
-/// The stock plugins, built from `plugins/`, so that a node needs no file beside itself.
-const BUILTIN: [(&str, &[u8]); 3] = [
-    (
-        "quake-magnitude",
-        include_bytes!("../../../../plugins/prebuilt/quake-magnitude.wasm"),
-    ),
-    (
-        "quake-alert",
-        include_bytes!("../../../../plugins/prebuilt/quake-alert.wasm"),
-    ),
-    (
-        "quake-route",
-        include_bytes!("../../../../plugins/prebuilt/quake-route.wasm"),
-    ),
-];
+use crate::shelf;
 
 /// Who says what a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +72,10 @@ impl Slot {
         match &self.config.source {
             PluginSource::File(path) => path.display().to_string(),
             PluginSource::Builtin(name) => format!("builtin:{name}"),
-            PluginSource::Digest(digest) => format!("sha256:{digest}"),
+            PluginSource::Digest(digest) => match shelf::with_digest(digest) {
+                Some(stock) => format!("builtin:{}", stock.name),
+                None => format!("sha256:{digest}"),
+            },
             PluginSource::Deployed => "deployed".to_owned(),
         }
     }
@@ -112,14 +100,6 @@ impl Slot {
     }
 }
 
-/// A stock plugin's component.
-pub fn builtin(name: &str) -> Option<&'static [u8]> {
-    BUILTIN
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, bytes)| *bytes)
-}
-
 /// A plugin of a configuration as the host loads it for a route with these destinations; `None`
 /// where its code comes over the network.
 pub fn plugin_spec(
@@ -136,8 +116,8 @@ pub(crate) fn source(data_dir: &Path, source: &PluginSource) -> Option<Source> {
     match source {
         PluginSource::File(path) => Some(Source::File(path.clone())),
         PluginSource::Builtin(name) => {
-            let bytes = builtin(name).unwrap_or_default();
-            Some(Source::Bytes(Bytes::from_static(bytes)))
+            let component = shelf::stock(name).map_or(&[][..], |stock| stock.component);
+            Some(Source::Bytes(Bytes::from_static(component)))
         }
         PluginSource::Digest(digest) => Some(Source::File(blob_path(data_dir, digest))),
         PluginSource::Deployed => None,

@@ -37,7 +37,8 @@ pub struct PluginDeploy {
     /// The slot; made where it is not there.
     #[prost(string, tag = "1")]
     pub plugin: String,
-    /// SHA-256 of the component, in hexadecimal digits.
+    /// SHA-256 of the component, in hexadecimal digits; or `builtin:NAME` for one that the node
+    /// brings with it, which needs no upload.
     #[prost(string, tag = "2")]
     pub digest: String,
     /// Needed only where the component exports several.

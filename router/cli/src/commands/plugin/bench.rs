@@ -14,6 +14,7 @@ use waypost_host::{
 };
 use waypost_wire::BATCH_MESSAGES_MAX;
 
+use super::component::Component;
 use super::guest::{self, SetupArgs};
 use super::test;
 use crate::output::{Output, note};
@@ -34,15 +35,16 @@ const NOOP: &[u8] = include_bytes!("../../../../../tests/fixtures/plugins/noop.w
 Examples:
   waypost plugin bench                                  the project of this folder, on its tests
   waypost plugin bench --input recorded.jsonl
+  waypost plugin bench builtin:filter --input week.jsonl --set 'keep=$.temp > 30'
   waypost plugin bench quake.wasm --input week.jsonl --set min-magnitude=4.5
 
 Time is CPU time of the thread that calls the plugin, with packing the batch and checking the
 answer, as a node's worker does both. The two plugins take turns, and the median of the turns is
 shown: compare ratios within one run, not times of two.")]
 pub struct BenchArgs {
-    /// The component; without it, the project's
+    /// The component, a file or builtin:NAME; without it, the project's
     #[arg(conflicts_with = "dir")]
-    file: Option<PathBuf>,
+    file: Option<Component>,
     /// The project; without it, this folder or the nearest one above with a waypost-plugin.toml
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -101,13 +103,17 @@ impl Subject {
                     Some((_, setup)) => setup,
                     None => manifest.test.clone(),
                 };
-                args.setup
-                    .spec(&manifest.name, &file, &setup, Some(manifest.role))?
+                args.setup.spec(
+                    &manifest.name,
+                    &file.as_path().into(),
+                    &setup,
+                    Some(manifest.role),
+                )?
             }
             (file, _) => {
-                let file = file.as_deref().unwrap_or(Path::new(""));
-                let name = file.display().to_string();
-                args.setup.spec(&name, file, &TestSetup::default(), None)?
+                let file = file.clone().unwrap_or_else(|| Path::new("").into());
+                let setup = TestSetup::default();
+                args.setup.spec(&file.to_string(), &file, &setup, None)?
             }
         };
         let began = Instant::now();

@@ -74,7 +74,7 @@ fn build(project: &Project, output: Output) -> anyhow::Result<()> {
     let file = project.component();
     let spec = guest::SetupArgs::default().spec(
         &manifest.name,
-        &file,
+        &file.as_path().into(),
         &manifest.test,
         Some(manifest.role),
     )?;
@@ -82,7 +82,7 @@ fn build(project: &Project, output: Output) -> anyhow::Result<()> {
     // It may well refuse to start without the settings that a router would give it.
     let started = verified.start();
     if output.is_json() {
-        return output.json(&verified.to_json(&file, started.as_ref().ok()));
+        return output.json(&verified.to_json(&file.as_path().into(), started.as_ref().ok()));
     }
     let about = std::fs::metadata(&file)?;
     let style = output.style();

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use bytes::Bytes;
 use serde_json::json;
 use waypost_client::wire::control::{PluginDeploy, PluginDeployed, Setting};
 
+use super::component::Component;
 use crate::commands;
 use crate::connect::ConnectArgs;
+use crate::failure::usage;
 use crate::output::Output;
 use crate::units;
 
@@ -16,6 +19,7 @@ use crate::units;
 #[command(after_help = "\
 Examples:
   waypost plugin deploy loud loud.wasm --set limit=80
+  waypost plugin deploy hot builtin:filter --set 'keep=$.temp > 30'
   waypost plugin deploy counts counts.wasm --grant state --grant publish --publish 'counts/#' \\
       --limit memory_bytes=8MiB --limit breaker.failures=3
   waypost plugin deploy loud loud.wasm --fresh            no settings of the version before
@@ -29,14 +33,17 @@ state_bytes.")]
 pub struct DeployArgs {
     /// The slot: what routes name in `through`
     name: String,
-    /// The component
-    file: PathBuf,
+    /// The component: a file, or builtin:NAME, which the node has already
+    file: Component,
     /// filter, transform, route or each; needed only where the component exports several
     #[arg(long)]
     role: Option<String>,
     /// A setting; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
     settings: Vec<Setting>,
+    /// A setting that is the text of a file; may be given several times
+    #[arg(long = "set-file", value_name = "NAME=FILE", value_parser = file_pair)]
+    settings_files: Vec<(String, PathBuf)>,
     /// What it may import, instead of log, clock, random and metrics; may be given several times
     #[arg(long = "grant", value_name = "GRANT")]
     grants: Vec<String>,
@@ -66,18 +73,24 @@ fn pair(text: &str) -> Result<Setting, String> {
     }
 }
 
+fn file_pair(text: &str) -> Result<(String, PathBuf), String> {
+    let Setting { name, value } = pair(text).map_err(|_| "expected NAME=FILE")?;
+    Ok((name, value.into()))
+}
+
 /// Runs the command.
 pub fn run(args: DeployArgs, output: Output) -> anyhow::Result<()> {
-    let file = args.file.display().to_string();
-    let component = std::fs::read(&args.file).with_context(|| file.clone())?;
-    let digest = ring::digest::digest(&ring::digest::SHA256, &component);
-    let digest: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    let bytes = component.len() as u64;
+    let code = Code::read(&args.file)?;
+    let mut settings = args.settings;
+    for (name, file) in args.settings_files {
+        let value = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        settings.push(Setting { name, value });
+    }
     let request = PluginDeploy {
         plugin: args.name.clone(),
-        digest: digest.clone(),
+        digest: code.digest.clone(),
         role: args.role.unwrap_or_default(),
-        settings: args.settings,
+        settings,
         set_grants: !args.grants.is_empty(),
         grants: args.grants,
         publish: args.publish,
@@ -89,39 +102,67 @@ pub fn run(args: DeployArgs, output: Output) -> anyhow::Result<()> {
         let client = args.connect.connect_once().await?;
         commands::with(client, async |client| {
             let plugins = client.plugins();
-            plugins.upload(digest.as_str(), component.into()).await?;
+            if let Some(bytes) = &code.bytes {
+                plugins.upload(code.digest.as_str(), bytes.clone()).await?;
+            }
             let deployed = plugins.deploy(request).await?;
-            show(&args.name, &digest, bytes, &deployed, output)
+            show(&args.name, &code, &deployed, output)
         })
         .await
     })
 }
 
-fn show(
-    name: &str,
-    digest: &str,
-    bytes: u64,
-    deployed: &PluginDeployed,
-    output: Output,
-) -> anyhow::Result<()> {
+/// What is deployed.
+struct Code {
+    /// As the node knows it: a digest, or `builtin:NAME`.
+    digest: String,
+    /// What is sent; nothing of what the node has already.
+    bytes: Option<Bytes>,
+}
+
+impl Code {
+    fn read(component: &Component) -> anyhow::Result<Code> {
+        let Component::File(file) = component else {
+            return Ok(Code {
+                digest: component.to_string(),
+                bytes: None,
+            });
+        };
+        if let Some(text) = component.missing() {
+            return Err(usage(text));
+        }
+        let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        Ok(Code {
+            digest: digest.as_ref().iter().map(|b| format!("{b:02x}")).collect(),
+            bytes: Some(bytes.into()),
+        })
+    }
+}
+
+fn show(name: &str, code: &Code, deployed: &PluginDeployed, output: Output) -> anyhow::Result<()> {
     if output.is_json() {
         return output.json(&json!({
             "plugin": name,
-            "digest": digest,
-            "bytes": bytes,
+            "digest": code.digest,
+            "bytes": code.bytes.as_ref().map(Bytes::len),
             "version": deployed.version,
             "before": deployed.before,
             "unchanged": deployed.unchanged,
         }));
     }
     let style = output.style();
-    let (name, size) = (style.bold(name), units::size(bytes));
+    let name = style.bold(name);
+    let what = match &code.bytes {
+        Some(bytes) => units::size(bytes.len() as u64),
+        None => code.digest.clone(),
+    };
     let PluginDeployed {
         version, before, ..
     } = deployed;
     output.line(match (deployed.unchanged, before) {
         (true, _) => format!("{name} runs this already, as version {version}"),
-        (false, 0) => format!("{name} runs version {version} ({size})"),
-        (false, before) => format!("{name} runs version {version} ({size}), before it {before}"),
+        (false, 0) => format!("{name} runs version {version} ({what})"),
+        (false, before) => format!("{name} runs version {version} ({what}), before it {before}"),
     })
 }

@@ -2,15 +2,14 @@
 //! node would load it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use waypost_host::{
-    CacheOptions, Compiler, Engine, EngineOptions, Grants, PluginSpec, Role, Sink, Source,
-};
+use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions, Grants, PluginSpec, Role, Sink};
 use waypost_wire::Filter;
 
+use super::component::Component;
 use crate::connect::state_dir;
 use crate::failure::usage;
 use crate::project::Project;
@@ -22,6 +21,9 @@ pub struct SetupArgs {
     /// A setting, as in [plugin.settings]; may be given several times
     #[arg(long = "set", alias = "setting", value_name = "NAME=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
+    /// A setting that is the text of a file; may be given several times
+    #[arg(long = "set-file", value_name = "NAME=FILE", value_parser = parse_file)]
+    settings_files: Vec<(String, PathBuf)>,
     /// Destinations of the route, for a route plugin: queue:a,queue:b
     #[arg(
         long,
@@ -42,6 +44,11 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn parse_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = parse_setting(text).map_err(|_| "expected NAME=FILE")?;
+    Ok((name, file.into()))
+}
+
 /// A role by its name.
 pub fn parse_role(text: &str) -> Result<Role, String> {
     let names = Role::ALL.map(Role::name).join(", ");
@@ -49,18 +56,22 @@ pub fn parse_role(text: &str) -> Result<Role, String> {
 }
 
 impl SetupArgs {
-    /// The plugin in `file`; what the command line says stands over `setup` and `role`.
+    /// The plugin that `component` is; what the command line says stands over `setup` and `role`.
     pub fn spec(
         &self,
         name: &str,
-        file: &Path,
+        component: &Component,
         setup: &TestSetup,
         role: Option<Role>,
     ) -> anyhow::Result<PluginSpec> {
         let mut setup = setup.clone();
         setup.set(self.settings.iter().cloned());
-        let mut spec = PluginSpec::new(name, Source::File(file.to_owned()));
-        spec.role = self.role.or(role);
+        for (name, file) in &self.settings_files {
+            let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            setup.set([(name.clone(), text)]);
+        }
+        let mut spec = PluginSpec::new(name, component.source()?);
+        spec.role = self.role.or(setup.role).or(role);
         spec.grants = grants(&setup)?;
         spec.settings = setup.settings;
         spec.destinations = match self.destinations.is_empty() {

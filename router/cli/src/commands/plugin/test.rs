@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use waypost_host::{Engine, Plugin, Role};
 
+use super::component::Component;
 use super::guest::{self, SetupArgs};
 use crate::failure::{FAILED, Shown, usage};
 use crate::output::{Output, note};
@@ -25,6 +26,7 @@ Examples:
   waypost plugin test                                 all tests of the project of this folder
   waypost plugin test --input recorded.jsonl          show what its plugin says of each message
   waypost plugin test quake.wasm --input week.jsonl --set min-magnitude=4.5
+  waypost plugin test builtin:redact --input week.jsonl --set 'remove=$.user.email'
   waypost plugin test --input week.jsonl --snapshot week.snapshot.jsonl --update
   waypost consume orders --group g --json --no-ack | waypost plugin test --input -
 
@@ -40,9 +42,9 @@ tests/NAME.snapshot.jsonl, and with tests/NAME.toml where it needs settings of i
 
 Exit codes: 0 all as expected, 1 something differs or a message failed, 2 a mistake in a file.")]
 pub struct TestArgs {
-    /// The component; without it, the project's
+    /// The component, a file or builtin:NAME; without it, the project's
     #[arg(conflicts_with = "dir", requires = "input")]
-    file: Option<PathBuf>,
+    file: Option<Component>,
     /// The project; without it, this folder or the nearest one above with a waypost-plugin.toml
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -114,7 +116,7 @@ pub fn of_project(project: Project, output: Output) -> anyhow::Result<()> {
 
 /// What tests are run on.
 struct Trials {
-    file: PathBuf,
+    component: Component,
     name: String,
     role: Option<Role>,
     setup: TestSetup,
@@ -130,8 +132,8 @@ impl Trials {
         };
         let notebook = Arc::new(Notebook::default());
         Ok(Trials {
-            file: file.clone(),
-            name: file.display().to_string(),
+            component: file.clone(),
+            name: file.to_string(),
             role: None,
             setup: TestSetup::default(),
             project: None,
@@ -155,7 +157,7 @@ impl Trials {
         }
         let notebook = Arc::new(Notebook::default());
         Ok(Trials {
-            file,
+            component: file.as_path().into(),
             name: project.manifest.name.clone(),
             role: Some(project.manifest.role),
             setup: project.manifest.test.clone(),
@@ -166,7 +168,9 @@ impl Trials {
     }
 
     fn load(&self, args: &TestArgs, setup: &TestSetup) -> anyhow::Result<Plugin> {
-        let spec = args.setup.spec(&self.name, &self.file, setup, self.role)?;
+        let spec = args
+            .setup
+            .spec(&self.name, &self.component, setup, self.role)?;
         Ok(self.engine.load(spec)?)
     }
 

@@ -1,13 +1,14 @@
 //! `waypost plugin verify`: loads a component as a node would, and says what it is.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use waypost_host::{
     Engine, HeaderInterest, Instance, InstanceError, Interest, PayloadInterest, Plugin, PluginSpec,
+    Source,
 };
 
+use super::component::Component;
 use super::guest::{self, SetupArgs};
 use crate::output::{Output, Style};
 use crate::project::setup::TestSetup;
@@ -21,21 +22,22 @@ use crate::units;
 Examples:
   waypost plugin verify my-filter.wasm
   waypost plugin verify quake-magnitude.wasm --set min-magnitude=4.5
+  waypost plugin verify builtin:filter --set 'keep=$.temp > 30'
   waypost plugin verify my-route.wasm --destinations queue:a,queue:b
 
 Reads the file, checks that it is a component with a role and with no import that this router
 does not offer, compiles it in a process of its own, makes an instance, and calls its `init`
 with the settings.")]
 pub struct VerifyArgs {
-    /// The component
-    file: PathBuf,
+    /// The component: a file, or builtin:NAME
+    file: Component,
     #[command(flatten)]
     setup: SetupArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs, output: Output) -> anyhow::Result<()> {
-    let name = args.file.display().to_string();
+    let name = args.file.to_string();
     let spec = args
         .setup
         .spec(&name, &args.file, &TestSetup::default(), None)?;
@@ -66,13 +68,16 @@ pub struct Started {
 impl Verified {
     /// Checks and compiles it.
     pub fn load(engine: &Engine, spec: PluginSpec) -> anyhow::Result<Verified> {
-        let file = spec.source.to_string();
+        let bytes = match &spec.source {
+            Source::File(file) => std::fs::metadata(file).map_or(0, |about| about.len()),
+            Source::Bytes(bytes) => bytes.len() as u64,
+        };
         let started = Instant::now();
         let plugin = engine.load(spec)?;
         Ok(Verified {
             plugin,
             compiled_in: started.elapsed(),
-            bytes: std::fs::metadata(&file).map_or(0, |about| about.len()),
+            bytes,
         })
     }
 
@@ -102,10 +107,10 @@ impl Verified {
     }
 
     /// As JSON.
-    pub fn to_json(&self, file: &Path, started: Option<&Started>) -> Value {
+    pub fn to_json(&self, file: &Component, started: Option<&Started>) -> Value {
         let interest = started.map(|started| started.instance.interest());
         json!({
-            "file": file,
+            "file": file.to_string(),
             "role": self.plugin.role().name(),
             "bytes": self.bytes,
             "sha256": self.plugin.digest(),
