@@ -37,11 +37,6 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// The lines, each indented by `indent` spaces, without trailing spaces.
     pub fn lines(&self, indent: usize, style: Style) -> Vec<String> {
         let widths: Vec<usize> = (0..self.head.len())

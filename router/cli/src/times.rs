@@ -164,9 +164,21 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leap_days + before_month + day - 1 - 719_468
 }
 
+/// A time of day for people: `HH:MM:SS.mmm`, UTC.
+pub fn clock(time_ms: u64) -> String {
+    let (seconds, ms) = (time_ms / 1000, time_ms % 1000);
+    let (h, m, s) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{h:02}:{m:02}:{s:02}.{ms:03}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_day() {
+        assert_eq!(clock(86_400_000 + 3_723_004), "01:02:03.004");
+    }
 
     #[test]
     fn times_are_read() {

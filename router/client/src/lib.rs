@@ -46,6 +46,7 @@ mod publisher;
 mod session;
 mod stream;
 mod subscriber;
+mod tap;
 mod transport;
 
 pub use client::{Client, Event};
@@ -56,10 +57,11 @@ pub use error::{ConnectError, Error};
 pub use options::{ConnectOptions, FRAME_BYTES_DEFAULT, Identity, Reconnect, Source};
 pub use plugins::{Following, Plugins, Routes};
 pub use publisher::{
-    BatchConfirmed, BatchTicket, Confirmed, ProducerOptions, Publisher, PublisherOptions,
+    BatchConfirmed, BatchTicket, Confirmed, Explain, ProducerOptions, Publisher, PublisherOptions,
     PublisherStats, Receipt, Ticket,
 };
 pub use subscriber::{Subscriber, SubscriberEvent};
+pub use tap::Tapping;
 
 pub use waypost_wire as wire;
 pub use waypost_wire::control::{GroupKind, Start};

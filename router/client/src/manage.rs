@@ -277,6 +277,7 @@ pub(crate) fn other_answer(expected: &'static str, other: &ManagedResponse) -> E
         ManagedResponse::PluginDeploy(_) => "PluginDeploy",
         ManagedResponse::PluginLogs(_) => "PluginLogs",
         ManagedResponse::RouteList(_) => "RouteList",
+        ManagedResponse::Tap(_) => "Tap",
     };
     Error::Protocol(waypost_wire::WireError::Malformed {
         frame: FrameType::Managed,

@@ -6,160 +6,38 @@
 //! goes on with that message when it is asked again, so that nothing of the batch overtakes it.
 //!
 //! Invariants: what comes out for a queue stands in the order of the input, whatever routes led
-//! there, and within one message in the order of its routes; a message that is refused leaves nothing behind; a plugin that fails hurts only the
-//! messages on which it fails: a failed call is split in halves until the culprit stands alone.
+//! there, and within one message in the order of its routes; a message that is refused leaves
+//! nothing behind; a plugin that fails hurts only the messages on which it fails: a failed call is
+//! split in halves until the culprit stands alone.
+//!
+//! - [`outcome`]: what goes in and what comes out
+//! - [`failing`]: calls that fail, or are to be made later
+//! - [`reenter`]: what comes back into routing
+//! - [`trace`]: what is told of single messages
+
+mod failing;
+mod outcome;
+mod reenter;
+mod trace;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waypost_wire::data::{Exception, ExceptionKind};
-use waypost_wire::{Code, Message, RecordRef};
+use waypost_wire::Code;
+use waypost_wire::data::ExceptionKind;
 
 use crate::limits::Limits;
-use crate::route::{Destination, OnError, PluginIndex, RouteIndex, RouteTable};
+use crate::route::{Destination, RouteIndex, RouteTable};
 
-/// A message on its way.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Item {
-    /// Which message of the batch it came from.
-    pub input: u32,
-    /// Its body.
-    pub body: Bytes,
-    /// What a route plugin chose, as indexes into the route's destinations.
-    to: Option<Vec<u32>>,
-}
+use trace::At;
 
-/// What a plugin says of one message.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
-    /// It goes on unchanged.
-    Pass,
-    /// It ends here.
-    Drop(String),
-    /// It goes on with this body.
-    Replace(Bytes),
-    /// These go on in its place.
-    Emit(Vec<Bytes>),
-    /// It goes on, in the end to these of the route's destinations.
-    To(Vec<u32>),
-    /// It goes to the dead letters.
-    DeadLetter(String),
-    /// Its publisher gets it back.
-    Reject(String),
-    /// Not now: it is tried again after so many ms; 0 leaves the pause to the router.
-    Retry(u64),
-    /// The plugin's word for it breaks the contract: the plugin's `on_error` decides.
-    Failed(Failure),
-}
-
-/// Why a call failed as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// A word such as `trap` or `deadline`.
-    pub kind: &'static str,
-    /// What the host or the guest says.
-    pub text: String,
-    /// The guest's backtrace, where there is one.
-    pub backtrace: Option<String>,
-}
-
-/// What to do next.
-#[derive(Debug)]
-pub enum Step<'a> {
-    /// Call this plugin with these messages, then [`Run::verdicts`] or [`Run::failed`].
-    Call {
-        /// Which plugin.
-        plugin: PluginIndex,
-        /// For which route.
-        route: RouteIndex,
-        /// With which messages.
-        items: &'a [Item],
-    },
-    /// Let so many ms pass, then ask again: a plugin wants to be called later. Batches of the same
-    /// publisher wait meanwhile.
-    Hold {
-        /// The pause.
-        ms: u64,
-    },
-    /// Take the outcome with [`Run::finish`].
-    Done,
-}
-
-/// Where one output goes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Output {
-    /// Which message of the batch it came from.
-    pub input: u32,
-    /// Its body.
-    pub body: Bytes,
-}
-
-/// A message for the dead letters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeadLetter {
-    /// Which message of the batch it came from.
-    pub input: u32,
-    /// The message with its reasons as headers.
-    pub body: Bytes,
-    /// Why, for the confirm and the log.
-    pub reason: String,
-}
-
-/// Everything that a batch caused.
-#[derive(Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// For each queue, in the order in which they were reached, its messages.
-    pub queues: Vec<(Arc<str>, Vec<Output>)>,
-    /// For live subscribers: what `topic:` destinations emitted.
-    pub live: Vec<Output>,
-    /// For the dead letters.
-    pub dead: Vec<DeadLetter>,
-    /// Messages that need a word in the confirm, in order of the input.
-    pub exceptions: Vec<(u32, ExceptionKind, Code, String)>,
-    /// What was decided, where it was asked for.
-    pub trace: Vec<Trace>,
-}
-
-impl Outcome {
-    /// Nothing of `count` messages was taken, for this reason.
-    pub fn refused(count: u32, code: Code, text: &str) -> Outcome {
-        let refuse = |input| (input, ExceptionKind::Refused, code, text.to_owned());
-        Outcome {
-            exceptions: (0..count).map(refuse).collect(),
-            ..Outcome::default()
-        }
-    }
-
-    /// The exceptions for a batch whose first message has this sequence.
-    pub fn exceptions_from(&self, first_sequence: u64) -> Vec<Exception> {
-        let exception =
-            |(input, kind, code, text): &(u32, ExceptionKind, Code, String)| Exception {
-                sequence: first_sequence + u64::from(*input),
-                kind: *kind,
-                code: *code,
-                text: text.clone(),
-            };
-        self.exceptions.iter().map(exception).collect()
-    }
-}
-
-/// One decision about one message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trace {
-    /// Which message of the batch.
-    pub input: u32,
-    /// On which route.
-    pub route: Arc<str>,
-    /// By which plugin; none for the route's own destinations.
-    pub plugin: Option<Arc<str>>,
-    /// A word such as `pass`.
-    pub verdict: &'static str,
-    /// Why, or where to.
-    pub detail: String,
-    /// How long the call took that this was decided in, in ns; 0 where no plugin was called.
-    pub ns: u64,
-}
+pub use failing::with_reasons;
+pub use outcome::{DeadLetter, Failure, Item, Outcome, Output, Step, Verdict};
+pub use trace::{
+    Change, Origin, TRACE_BYTES_MAX, TRACE_STEPS_MAX, Trace, TraceStep, Traced, TracedMessage,
+    changes,
+};
 
 /// A part of a stage that waits for its call.
 type Part = Vec<Item>;
@@ -195,10 +73,6 @@ impl Stage {
     }
 }
 
-/// Failed calls of one stage after which messages go one by one: twice what it takes to find one
-/// culprit among 256, so that many culprits do not cost a split each.
-const SPLITS_MAX: u32 = 16;
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Fate {
     #[default]
@@ -221,8 +95,11 @@ pub struct Run {
     emitted: Vec<usize>,
     fates: Vec<(Fate, Code, String)>,
     outcome: Outcome,
-    traced: bool,
+    /// Of messages that are traced, by input.
+    traces: Vec<Trace>,
+    /// Of the call that is answered next.
     call_ns: u64,
+    call_messages: u32,
     hold: Option<u64>,
 }
 
@@ -233,16 +110,20 @@ impl Run {
         table: Arc<RouteTable>,
         limits: Limits,
         inputs: impl IntoIterator<Item = (Bytes, &'a [RouteIndex], bool)>,
-        traced: bool,
+        traced: &Traced,
     ) -> Run {
-        let mut run = Run::empty(table, limits, traced);
+        let mut run = Run::empty(table, limits);
         let mut entries = Vec::new();
         for (index, (body, routes, live)) in inputs.into_iter().enumerate() {
             let fate = if live { Fate::Reached } else { Fate::Nothing };
             run.fates.push((fate, Code::Closed, String::new()));
             run.emitted.push(0);
+            if traced.has(index as u32) {
+                run.traces.push(Trace::new(index as u32, &body));
+            }
             let item = Item {
                 input: index as u32,
+                message: 0,
                 body,
                 to: None,
             };
@@ -256,18 +137,7 @@ impl Run {
         run
     }
 
-    /// Begins with what a plugin published without a message that caused it. All of it counts as
-    /// one input.
-    pub fn of_published(table: Arc<RouteTable>, limits: Limits, bodies: Vec<Bytes>) -> Run {
-        let mut run = Run::empty(table, limits, false);
-        run.fates.push((Fate::Reached, Code::Closed, String::new()));
-        run.emitted.push(0);
-        let published = bodies.into_iter().map(|body| (0, body)).collect();
-        run.reenter_published(None, 0, published);
-        run
-    }
-
-    fn empty(table: Arc<RouteTable>, limits: Limits, traced: bool) -> Run {
+    fn empty(table: Arc<RouteTable>, limits: Limits) -> Run {
         Run {
             table,
             limits,
@@ -276,8 +146,9 @@ impl Run {
             emitted: Vec::new(),
             fates: Vec::new(),
             outcome: Outcome::default(),
-            traced,
+            traces: Vec::new(),
             call_ns: 0,
+            call_messages: 0,
             hold: None,
         }
     }
@@ -324,6 +195,7 @@ impl Run {
             return Step::Done;
         };
         let plugin = self.table.routes()[stage.route as usize].through[stage.plugin];
+        self.call_messages = items.len() as u32;
         Step::Call {
             plugin,
             route: stage.route,
@@ -357,11 +229,6 @@ impl Run {
 
     fn next_stage(&mut self, stage: Stage) {
         self.begin_stage(stage.route, stage.plugin + 1, stage.depth, stage.done);
-    }
-
-    /// How long the call took that is answered next; for the trace.
-    pub fn took(&mut self, ns: u64) {
-        self.call_ns = ns;
     }
 
     /// The called plugin's verdicts, one for each message of the call, in order, and what it
@@ -402,6 +269,9 @@ impl Run {
                 return false;
             }
             let rest = items.split_off(at);
+            if let (Some(first), Some(verdict)) = (rest.first(), verdicts.get(at)) {
+                self.trace_verdict(first, stage.route, stage.plugin, verdict);
+            }
             stage.parts.push_front(rest);
             if !items.is_empty() {
                 stage.tries = 0;
@@ -417,114 +287,19 @@ impl Run {
             return false;
         }
         stage.tries = 0;
-        let causes: Vec<u32> = published
+        let causes: Vec<At> = published
             .iter()
             .filter_map(|(cause, _)| items.get(*cause as usize).or(items.first()))
-            .map(|item| item.input)
+            .map(Item::at)
             .collect();
         for (item, verdict) in items.into_iter().zip(verdicts) {
             self.apply(&mut stage, item, verdict);
         }
-        let (route, depth) = (stage.route, stage.depth);
+        let (by, depth) = (Some((stage.route, stage.plugin)), stage.depth);
         self.stage = Some(stage);
         let bodies = published.into_iter().map(|(_, body)| body);
-        self.reenter_published(Some(route), depth, causes.into_iter().zip(bodies).collect());
+        self.reenter_published(by, depth, causes.into_iter().zip(bodies).collect());
         true
-    }
-
-    /// What plugins published, by the inputs that caused it.
-    fn reenter_published(
-        &mut self,
-        route: Option<RouteIndex>,
-        depth: u8,
-        published: Vec<(u32, Bytes)>,
-    ) {
-        let mut entries = Vec::new();
-        for (input, body) in published {
-            let Ok(record) = RecordRef::parse(&body) else {
-                continue;
-            };
-            let topic: Arc<str> = record.topic().into();
-            let item = Item {
-                input,
-                body,
-                to: None,
-            };
-            self.reenter(route, depth, &item, &topic, &mut entries);
-        }
-        self.enqueue(depth + 1, entries);
-    }
-
-    /// The first message that waits is to be tried again, or meets `on_error` when it was tried too
-    /// often.
-    fn retry(&mut self, mut stage: Stage, asked_ms: u64) {
-        if self.tries_again(&mut stage, asked_ms) {
-            self.stage = Some(stage);
-            return;
-        }
-        let failure = Failure {
-            kind: "retry",
-            text: format!("asked to be called later, {} times", stage.tries),
-            backtrace: None,
-        };
-        stage.tries = 0;
-        if let Some(mut items) = stage.parts.pop_front() {
-            let rest = items.split_off(1.min(items.len()));
-            if !rest.is_empty() {
-                stage.parts.push_front(rest);
-            }
-            for item in items {
-                self.fail_one(&mut stage, item, &failure);
-            }
-        }
-        self.stage = Some(stage);
-    }
-
-    /// Whether there is one more attempt; then the run is held.
-    fn tries_again(&mut self, stage: &mut Stage, asked_ms: u64) -> bool {
-        let retry = self.plugin_of(stage).retry;
-        stage.tries += 1;
-        let is_left = stage.tries <= retry.attempts;
-        if is_left {
-            self.hold = Some(retry.pause(stage.tries, asked_ms));
-        }
-        is_left
-    }
-
-    /// The plugin lacks something that may be there later: the same call is to be made again. When
-    /// that was done too often, the call has failed and is split: some messages may not need it.
-    pub fn unavailable(&mut self, why: &str) {
-        let Some(mut stage) = self.stage.take() else {
-            return;
-        };
-        if !stage.gave_up && self.tries_again(&mut stage, 0) {
-            self.stage = Some(stage);
-            return;
-        }
-        stage.gave_up = true;
-        let times = self.plugin_of(&stage).retry.attempts + 1;
-        self.stage = Some(stage);
-        let why = if why.is_empty() {
-            "something is missing"
-        } else {
-            why
-        };
-        self.failed(Failure {
-            kind: "unavailable",
-            text: format!("{why}, {times} times"),
-            backtrace: None,
-        });
-    }
-
-    /// Only the first message of the next call is wanted; the others make a call of their own.
-    pub fn one_by_one(&mut self) {
-        if let Some(stage) = &mut self.stage
-            && let Some(first) = stage.parts.front_mut()
-            && first.len() > 1
-        {
-            let rest = first.split_off(1);
-            stage.parts.insert(1, rest);
-        }
     }
 
     /// What these inputs cause is there already: they are left out, with this word.
@@ -558,10 +333,10 @@ impl Run {
         let Some(mut items) = stage.parts.pop_front() else {
             return;
         };
-        if self.traced {
+        if !self.traces.is_empty() {
             let (route, plugin) = (stage.route, stage.plugin);
             for item in &items {
-                self.trace(item.input, route, Some(plugin), "pass", String::new());
+                self.trace_verdict(item, route, plugin, &Verdict::Pass);
             }
         }
         if let Some(stage) = &mut self.stage {
@@ -574,21 +349,10 @@ impl Run {
     }
 
     fn apply(&mut self, stage: &mut Stage, item: Item, verdict: Verdict) {
-        let (input, at) = (item.input, Some(stage.plugin));
-        let word = match &verdict {
-            Verdict::Pass => "pass",
-            Verdict::Drop(_) => "drop",
-            Verdict::Replace(_) => "edit",
-            Verdict::Emit(_) => "emit",
-            Verdict::To(_) => "to",
-            Verdict::DeadLetter(_) => "dead-letter",
-            Verdict::Reject(_) => "reject",
-            Verdict::Retry(_) => "retry",
-            Verdict::Failed(_) => "failed",
-        };
-        if self.traced {
-            let detail = self.detail(stage.route, &verdict);
-            self.trace(input, stage.route, at, word, detail);
+        let input = item.input;
+        // A failure is told with what `on_error` made of it.
+        if !self.traces.is_empty() && !matches!(verdict, Verdict::Failed(_)) {
+            self.trace_verdict(&item, stage.route, stage.plugin, &verdict);
         }
         match verdict {
             Verdict::Pass => stage.done.push(item),
@@ -612,11 +376,16 @@ impl Run {
                     let text = self.blame(stage, "emitted nothing");
                     self.fate(input, Fate::Dropped, Code::Closed, text);
                 }
-                stage.done.extend(bodies.into_iter().map(|body| Item {
-                    input,
-                    body,
-                    to: None,
-                }));
+                let (route, plugin) = (Some(stage.route), Some(stage.plugin));
+                for body in bodies {
+                    let how = (false, stage.depth);
+                    stage.done.push(Item {
+                        input,
+                        message: self.came_of(item.at(), route, plugin, how, &body),
+                        body,
+                        to: None,
+                    });
+                }
             }
             Verdict::DeadLetter(reason) => self.dead_letter(stage, item, &reason, None),
             Verdict::Reject(reason) => {
@@ -629,111 +398,6 @@ impl Run {
         }
     }
 
-    /// The call failed. It is split, or its only message meets the plugin's `on_error`.
-    pub fn failed(&mut self, failure: Failure) {
-        let Some(mut stage) = self.stage.take() else {
-            return;
-        };
-        let Some(mut items) = stage.parts.pop_front() else {
-            return;
-        };
-        stage.tries = 0;
-        if items.len() > 1 {
-            stage.splits += 1;
-            if stage.splits > SPLITS_MAX {
-                let alone = items.into_iter().rev().map(|item| vec![item]);
-                alone.for_each(|part| stage.parts.push_front(part));
-            } else {
-                let second = items.split_off(items.len() / 2);
-                stage.parts.push_front(second);
-                stage.parts.push_front(items);
-            }
-            self.stage = Some(stage);
-            return;
-        }
-        for item in items {
-            self.fail_one(&mut stage, item, &failure);
-        }
-        self.stage = Some(stage);
-    }
-
-    /// The call is not made now, for no fault of a message: it is made after so many ms.
-    pub fn wait(&mut self, ms: u64) {
-        self.hold = Some(ms.max(1));
-    }
-
-    /// The plugin is not called: each message of the call meets `on_error`.
-    pub fn not_called(&mut self, failure: &Failure) {
-        let Some(mut stage) = self.stage.take() else {
-            return;
-        };
-        for item in stage.parts.pop_front().unwrap_or_default() {
-            self.fail_one(&mut stage, item, failure);
-        }
-        self.stage = Some(stage);
-    }
-
-    /// The plugin is not called: each message of the call is refused.
-    pub fn refused(&mut self, code: Code, why: &str) {
-        let Some(mut stage) = self.stage.take() else {
-            return;
-        };
-        let text = self.blame(&stage, why);
-        for item in stage.parts.pop_front().unwrap_or_default() {
-            let (route, at) = (stage.route, Some(stage.plugin));
-            self.trace(item.input, route, at, "refused", why.to_owned());
-            self.fate(item.input, Fate::Refused, code, text.clone());
-        }
-        self.stage = Some(stage);
-    }
-
-    /// What `on_error` says of a message on which the plugin failed.
-    fn fail_one(&mut self, stage: &mut Stage, item: Item, failure: &Failure) {
-        let plugin = self.table.routes()[stage.route as usize].through[stage.plugin];
-        let reason = format!("{}: {}", failure.kind, failure.text);
-        let (route, at) = (stage.route, Some(stage.plugin));
-        match self.table.plugins()[plugin as usize].on_error {
-            OnError::DeadLetter => {
-                self.dead_letter(stage, item, &reason, failure.backtrace.as_deref())
-            }
-            OnError::Pass => {
-                self.trace(item.input, route, at, "failed, passed", reason);
-                stage.done.push(item);
-            }
-            OnError::Reject => {
-                let text = self.blame(stage, &reason);
-                self.trace(item.input, route, at, "failed, rejected", reason);
-                self.fate(item.input, Fate::Refused, Code::PluginFailed, text);
-            }
-        }
-    }
-
-    fn dead_letter(&mut self, stage: &Stage, item: Item, reason: &str, backtrace: Option<&str>) {
-        let route = self.route_name(stage.route);
-        let plugin = self.plugin_name(stage.route, stage.plugin);
-        let text = self.blame(stage, reason);
-        let mut reasons = vec![
-            ("waypost-dead-route", &*route),
-            ("waypost-dead-reason", reason),
-        ];
-        reasons.push(("waypost-dead-plugin", &plugin));
-        reasons.extend(backtrace.map(|b| ("waypost-dead-backtrace", b)));
-        let body = with_reasons(&item.body, &reasons);
-        self.trace(
-            item.input,
-            stage.route,
-            Some(stage.plugin),
-            "dead-letter",
-            reason.to_owned(),
-        );
-        self.fate(item.input, Fate::Dead, Code::PluginFailed, text.clone());
-        self.outcome.dead.push(DeadLetter {
-            input: item.input,
-            body,
-            reason: text,
-        });
-    }
-
     /// Messages have passed all plugins of a route.
     fn arrive(&mut self, route: RouteIndex, depth: u8, items: Vec<Item>) {
         if items.is_empty() {
@@ -743,7 +407,7 @@ impl Run {
         let table = self.table.clone();
         let to = &table.routes()[route as usize].to;
         if let [Destination::Queue(name)] = &to[..]
-            && !self.traced
+            && self.traces.is_empty()
             && items.iter().all(|item| item.to.is_none())
         {
             return self.arrive_in(name, items);
@@ -763,8 +427,9 @@ impl Run {
                     .for_each(&mut arrive_at),
             }
             if !is_chosen {
-                let text = "no destination chosen".into();
-                self.fate(item.input, Fate::Dropped, Code::Closed, text);
+                let text = "no destination chosen";
+                self.trace(item.at(), route, None, "drop", |_| text.to_owned());
+                self.fate(item.input, Fate::Dropped, Code::Closed, text.to_owned());
             }
         }
         self.enqueue(depth + 1, entries);
@@ -789,9 +454,7 @@ impl Run {
         item: &Item,
         entries: &mut Vec<(RouteIndex, Item)>,
     ) {
-        if self.traced {
-            self.trace(item.input, route, None, "to", destination.to_string());
-        }
+        self.trace(item.at(), route, None, "to", |_| destination.to_string());
         match destination {
             Destination::Drop => {
                 let name = &self.table.routes()[route as usize].name;
@@ -806,7 +469,9 @@ impl Run {
                 };
                 self.outputs(name).push(output);
             }
-            Destination::Topic(topic) => self.reenter(Some(route), depth, item, topic, entries),
+            Destination::Topic(topic) => {
+                self.reenter(Some((route, usize::MAX)), depth, item, topic, entries)
+            }
         }
     }
 
@@ -818,63 +483,6 @@ impl Run {
             queues.len() - 1
         });
         &mut queues[at].1
-    }
-
-    fn reenter(
-        &mut self,
-        route: Option<RouteIndex>,
-        depth: u8,
-        item: &Item,
-        topic: &Arc<str>,
-        entries: &mut Vec<(RouteIndex, Item)>,
-    ) {
-        let emitted = &mut self.emitted[item.input as usize];
-        *emitted += 1;
-        let (emitted, emissions) = (*emitted, self.limits.emissions);
-        if depth >= self.limits.reentries {
-            let times = self.limits.reentries;
-            let reason = format!("re-entered routing more than {times} times, last as '{topic}'");
-            return self.end_loop(route, depth, item, &reason);
-        }
-        if emitted > emissions {
-            // Told once; what else this message would have become is the same story.
-            if emitted == emissions + 1 {
-                let reason = format!("became more than {emissions} messages, last as '{topic}'");
-                self.end_loop(route, depth, item, &reason);
-            }
-            return;
-        }
-        let Some(body) = with_topic(&item.body, topic) else {
-            return;
-        };
-        self.fate(item.input, Fate::Reached, Code::Closed, String::new());
-        self.outcome.live.push(Output {
-            input: item.input,
-            body: body.clone(),
-        });
-        let item = Item {
-            input: item.input,
-            body,
-            to: None,
-        };
-        entries.extend(
-            self.table
-                .matching(topic)
-                .into_iter()
-                .map(|r| (r, item.clone())),
-        );
-    }
-
-    fn end_loop(&mut self, route: Option<RouteIndex>, depth: u8, item: &Item, reason: &str) {
-        // What was published without a route ends where the route of its loop would.
-        let stage = Stage::new(route.unwrap_or(RouteIndex::MAX), usize::MAX, depth);
-        let before = self.fates[item.input as usize].0;
-        self.dead_letter(&stage, item.clone(), reason, None);
-        let fate = &mut self.fates[item.input as usize];
-        if fate.0 == Fate::Dead && before != Fate::Dead {
-            // It is the configuration's fault and no plugin's.
-            fate.1 = Code::Loop;
-        }
     }
 
     /// What was reached outweighs what was dropped; a refusal outweighs everything.
@@ -915,52 +523,6 @@ impl Run {
         }
     }
 
-    fn detail(&self, route: RouteIndex, verdict: &Verdict) -> String {
-        match verdict {
-            Verdict::Pass => String::new(),
-            Verdict::Drop(text) | Verdict::DeadLetter(text) | Verdict::Reject(text) => text.clone(),
-            Verdict::Failed(failure) => failure.text.clone(),
-            Verdict::Retry(ms) => format!("after {ms} ms"),
-            Verdict::Replace(body) => format!("{} bytes", body.len()),
-            Verdict::Emit(bodies) => format!("{} messages", bodies.len()),
-            Verdict::To(indexes) => {
-                let to = &self.table.routes()[route as usize].to;
-                let names: Vec<String> = indexes
-                    .iter()
-                    .filter_map(|i| to.get(*i as usize))
-                    .map(|d| d.to_string())
-                    .collect();
-                names.join(", ")
-            }
-        }
-    }
-
-    fn trace(
-        &mut self,
-        input: u32,
-        route: RouteIndex,
-        plugin: Option<usize>,
-        verdict: &'static str,
-        detail: String,
-    ) {
-        if !self.traced {
-            return;
-        }
-        let plugin = plugin
-            .map(|p| self.plugin_name(route, p))
-            .filter(|name| !name.is_empty());
-        let route = self.route_name(route);
-        let ns = if plugin.is_some() { self.call_ns } else { 0 };
-        self.outcome.trace.push(Trace {
-            input,
-            route,
-            plugin,
-            verdict,
-            detail,
-            ns,
-        });
-    }
-
     /// The outcome, once [`Run::step`] said done.
     pub fn finish(mut self) -> Outcome {
         // Routes ran one after the other; a publisher's order holds across them.
@@ -994,51 +556,9 @@ impl Run {
                 .exceptions
                 .push((input as u32, kind, code, text));
         }
+        self.outcome.traces = self.traces;
         self.outcome
     }
-}
-
-/// Bytes of one reason that a dead letter keeps.
-const REASON_BYTES_MAX: usize = 4096;
-
-/// A body with headers added that say why it is in the dead letters. A body that does not parse
-/// (which admission rules out) is kept as it is.
-pub fn with_reasons(body: &Bytes, reasons: &[(&'static str, &str)]) -> Bytes {
-    let Ok(record) = RecordRef::parse(body) else {
-        return body.clone();
-    };
-    let mut message = record.to_message();
-    // It stays until somebody looks at it.
-    message.not_before_ms = None;
-    message.time_to_live_ms = None;
-    message
-        .headers
-        .retain(|(name, _)| !name.starts_with("waypost-dead-"));
-    // Room is made for the reasons: a dead letter must stay a valid record.
-    message
-        .headers
-        .truncate(waypost_wire::record::HEADERS_MAX - reasons.len().min(16));
-    for (name, value) in reasons.iter().filter(|(_, value)| !value.is_empty()) {
-        let value = &value[..value.floor_char_boundary(REASON_BYTES_MAX)];
-        message
-            .headers
-            .push(((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes())));
-    }
-    message.to_body()
-}
-
-fn with_topic(body: &Bytes, topic: &str) -> Option<Bytes> {
-    let record = RecordRef::parse(body).ok()?;
-    if record.topic() == topic {
-        return Some(body.clone());
-    }
-    Some(
-        Message {
-            topic: topic.to_owned(),
-            ..record.to_message()
-        }
-        .to_body(),
-    )
 }
 
 #[cfg(test)]

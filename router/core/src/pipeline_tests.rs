@@ -1,6 +1,6 @@
 use super::*;
-use crate::route::{PluginEntry, Retry, Route};
-use waypost_wire::Filter;
+use crate::route::{OnError, PluginEntry, Retry, Route};
+use waypost_wire::{Filter, Message, RecordRef};
 
 fn body(topic: &str, payload: &str) -> Bytes {
     Message::new(topic, Bytes::copy_from_slice(payload.as_bytes())).to_body()
@@ -57,7 +57,7 @@ fn run(
         .iter()
         .zip(&routes)
         .map(|(b, r)| (b.clone(), r.as_slice(), false));
-    let mut run = Run::new(table.clone(), Limits::default(), inputs, true);
+    let mut run = Run::new(table.clone(), Limits::default(), inputs, &Traced::All);
     let mut calls = 0;
     loop {
         let answer = match run.step() {
@@ -127,14 +127,26 @@ fn filter_edit_choose() {
     assert_eq!(queue(&outcome, "y"), ["1!", "4!"]);
     assert_eq!(queue(&outcome, "all"), ["1", "2", "3", "4"]);
     assert_eq!(outcome.exceptions, []);
-    let of_first: Vec<_> = outcome
-        .trace
-        .iter()
-        .filter(|t| t.input == 0)
-        .map(|t| (t.verdict, t.detail.as_str()))
-        .collect();
-    assert_eq!(of_first[0], ("pass", ""));
-    assert!(of_first.contains(&("to", "queue:y")), "{of_first:?}");
+    let steps = |input: usize| -> Vec<(&str, &str)> {
+        let steps = outcome.traces[input].steps.iter();
+        steps.map(|s| (s.verdict, s.detail.as_str())).collect()
+    };
+    assert_eq!(
+        steps(0),
+        [
+            ("pass", ""),
+            ("edit", "16 bytes"),
+            ("to", "queue:y"),
+            ("to", "queue:y"),
+            ("to", "queue:all"),
+        ]
+    );
+    assert_eq!(steps(1), [("to", "queue:all")]);
+    assert_eq!(steps(2)[0], ("drop", "odd"));
+    let edit = &outcome.traces[3].steps[1];
+    let changed: Vec<&str> = edit.changes.iter().map(|c| c.field.as_str()).collect();
+    assert_eq!(changed, ["topic", "payload"]);
+    assert_eq!((edit.plugin.as_deref(), edit.batch), (Some("t"), 2));
 }
 
 #[test]
@@ -196,7 +208,7 @@ fn not_called(on_error: OnError, tell: impl Fn(&mut Run)) -> Outcome {
         vec![plugin("p", on_error)],
     );
     let inputs = (0..3).map(|i| (body("t", &i.to_string()), &[0u16][..], false));
-    let mut run = Run::new(Arc::new(table), Limits::default(), inputs, false);
+    let mut run = Run::new(Arc::new(table), Limits::default(), inputs, &Traced::None);
     assert!(matches!(run.step(), Step::Call { .. }));
     tell(&mut run);
     assert!(matches!(run.step(), Step::Done));
@@ -348,7 +360,12 @@ impl Scripted {
         ];
         let table = Arc::new(RouteTable::new(routes, vec![plugin]));
         let inputs = payloads.iter().map(|p| (body("in", p), &[0u16][..], false));
-        let run = Run::new(table, Limits::default(), inputs.collect::<Vec<_>>(), false);
+        let run = Run::new(
+            table,
+            Limits::default(),
+            inputs.collect::<Vec<_>>(),
+            &Traced::None,
+        );
         Scripted { run }
     }
 
@@ -588,5 +605,93 @@ fn what_is_left_out_goes_nowhere_and_is_said() {
     assert_eq!(
         (outcome.exceptions[0].0, outcome.exceptions[0].1),
         (0, ExceptionKind::Duplicate)
+    );
+}
+
+#[test]
+fn a_trace_is_a_tree_of_what_came_of_a_message() {
+    let table = RouteTable::new(
+        vec![
+            route("split", "a", &[0, 1], &["topic:b", "queue:x"]),
+            route("again", "b", &[], &["queue:y"]),
+        ],
+        vec![
+            plugin("emits", OnError::DeadLetter),
+            plugin("fails", OnError::DeadLetter),
+        ],
+    );
+    let inputs = [body("a", "1"), body("a", "2")];
+    let outcome = run(table, &inputs, |plugin, items| {
+        let verdict = |item: &String| match (plugin, item.as_str()) {
+            (0, "2") => Verdict::Emit(vec![body("a", "2a"), body("a", "2b")]),
+            (1, "2b") => Verdict::Failed(trap()),
+            _ => Verdict::Pass,
+        };
+        Ok(items.iter().map(verdict).collect())
+    });
+    let trace = &outcome.traces[1];
+    let came: Vec<_> = trace
+        .messages
+        .iter()
+        .map(|m| {
+            let origin = m.origin.as_ref();
+            let by = origin.map(|o| (o.parent, o.plugin.as_deref(), o.is_new));
+            (m.topic.as_str(), m.depth, by)
+        })
+        .collect();
+    assert_eq!(
+        came,
+        [
+            ("a", 0, None),
+            ("a", 0, Some((0, Some("emits"), false))),
+            ("a", 0, Some((0, Some("emits"), false))),
+            ("b", 1, Some((1, None, true))),
+        ]
+    );
+    let steps: Vec<_> = trace
+        .steps
+        .iter()
+        .map(|s| (s.message, &*s.route, s.verdict, s.detail.as_str()))
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            (0, "split", "emit", "2 messages"),
+            (1, "split", "pass", ""),
+            (2, "split", "failed", "trap: unreachable"),
+            (2, "split", "dead-letter", "trap: unreachable"),
+            (1, "split", "to", "topic:b"),
+            (1, "split", "to", "queue:x"),
+            (3, "again", "to", "queue:y"),
+        ]
+    );
+    assert!(!trace.is_cut);
+}
+
+#[test]
+fn what_a_plugin_asks_for_later_is_told_each_time() {
+    let table = RouteTable::new(
+        vec![route("r", "a", &[0], &["queue:x"])],
+        vec![plugin("p", OnError::DeadLetter)],
+    );
+    let mut calls = 0;
+    let outcome = run(table, &[body("a", "1"), body("a", "2")], |_, items| {
+        calls += 1;
+        let verdict = if calls < 3 {
+            Verdict::Retry(7)
+        } else {
+            Verdict::Drop("at last".into())
+        };
+        Ok(vec![verdict; items.len()])
+    });
+    let steps = outcome.traces[0].steps.iter();
+    let steps: Vec<_> = steps.map(|s| (s.verdict, s.detail.as_str())).collect();
+    assert_eq!(
+        steps,
+        [
+            ("retry", "after 7 ms"),
+            ("retry", "after 7 ms"),
+            ("drop", "at last")
+        ]
     );
 }

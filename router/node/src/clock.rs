@@ -36,6 +36,13 @@ pub(crate) fn wall_ms() -> u64 {
         .map_or(0, |d| d.as_millis() as u64)
 }
 
+/// CPU time of this thread, in ns.
+pub(crate) fn thread_cpu_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (seconds, ns) = (now.tv_sec as u64, now.tv_nsec as u64);
+    seconds.saturating_mul(1_000_000_000).saturating_add(ns)
+}
+
 /// Whole seconds of a clock that never goes back, since the first call.
 pub(crate) fn mono_s() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();

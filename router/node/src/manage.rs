@@ -4,27 +4,30 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quinn::SendStream;
+use waypost_core::pipeline::TracedMessage;
 use waypost_core::queue::Settings;
 use waypost_core::route::Destination;
 use waypost_shard::{
     GroupView, ManageError, QueueView, from_message, group_kind, group_options, to_message,
 };
 use waypost_wire::control::{
-    self, BackedUp, Done, Explain, ExplainStep, Explained, GroupAdd, GroupState, Manage,
-    ManageRequest, Managed, ManagedResponse, NodeState, Peeked, PeekedMessage, QueueAdd,
-    QueueListed, QueuePeek, QueueSettings, QueueState,
+    self, BackedUp, Done, Explain, Explained, GroupAdd, GroupState, Manage, ManageRequest, Managed,
+    ManagedResponse, NodeState, Peeked, PeekedMessage, QueueAdd, QueueListed, QueuePeek,
+    QueueSettings, QueueState,
 };
 use waypost_wire::{Code, FrameType, RecordRef, record};
 
 use crate::config;
 use crate::connection::Conn;
 use crate::consumer::{check_group_name, place};
+use crate::explain;
 use crate::keeping;
 use crate::node::check_not_own;
 use crate::plugins::requests;
 use crate::replay;
 use crate::shard_thread::Command;
 use crate::stream_io::{FrameReader, StreamError};
+use crate::tapping;
 
 /// Filters that one queue may bring.
 const FILTERS_MAX: usize = 256;
@@ -53,6 +56,10 @@ pub(crate) async fn serve(
         ManageRequest::PluginLogs(logs) => {
             need(conn, config::Manage::Read)?;
             return requests::logs(conn, logs, send).await;
+        }
+        ManageRequest::Tap(tap) => {
+            need(conn, config::Manage::Read)?;
+            return tapping::serve(conn, tap, send).await;
         }
         request => answer(conn, request).await?,
     };
@@ -140,6 +147,7 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
         | ManageRequest::PluginRemove(_)
         | ManageRequest::PluginUpload(_)
         | ManageRequest::PluginLogs(_)
+        | ManageRequest::Tap(_)
         | ManageRequest::RouteList(_)
         | ManageRequest::RouteAdd(_)
         | ManageRequest::RouteRemove(_)) => of_plugins(conn, request).await?,
@@ -151,9 +159,9 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
             need(config::Manage::Node)?;
             ManagedResponse::Backup(back_up(conn, backup.name).await?)
         }
-        ManageRequest::Explain(explain) => {
+        ManageRequest::Explain(request) => {
             need(Read)?;
-            ManagedResponse::Explain(explained(conn, explain).await?)
+            ManagedResponse::Explain(explained(conn, request).await?)
         }
         ManageRequest::QueueSet(set) => {
             need(Queues)?;
@@ -476,31 +484,29 @@ async fn node_state(conn: &Arc<Conn>) -> Result<NodeState, StreamError> {
     })
 }
 
-async fn explained(conn: &Arc<Conn>, explain: Explain) -> Result<Explained, StreamError> {
+async fn explained(conn: &Arc<Conn>, request: Explain) -> Result<Explained, StreamError> {
     let node = &conn.node;
     let bad =
         |error: record::RecordError| StreamError::Refused(error.code(), format!("record: {error}"));
-    record::verify(&explain.record).map_err(bad)?;
-    let body: Bytes = explain.record;
+    record::verify(&request.record).map_err(bad)?;
+    let body: Bytes = request.record;
     let topic = RecordRef::parse(&body).map_err(bad)?.topic().to_owned();
     if let Err(denied) = conn.principal.permissions.may_publish(&topic) {
         return Err(StreamError::Refused(denied.code(), denied.to_string()));
     }
     let live = node.hub.matching(&topic).len();
-    let outcome = crate::workers::explain(&node.workers, node.routing.load(), body, live > 0).await;
+    let routing = node.routing.load();
+    let outcome = crate::workers::explain(&node.workers, routing.clone(), body, live > 0).await;
     let outcome =
         outcome.map_err(|_| StreamError::Refused(Code::Draining, "the node stops".to_owned()))?;
-    let steps = outcome
-        .trace
-        .into_iter()
-        .map(|t| ExplainStep {
-            route: t.route.to_string(),
-            plugin: t.plugin.map(|p| p.to_string()).unwrap_or_default(),
-            verdict: t.verdict.to_owned(),
-            detail: t.detail,
-            ns: t.ns,
-        })
-        .collect();
+    let subscribers = |message: &TracedMessage| match &message.origin {
+        Some(origin) if !origin.is_new => 0,
+        _ => node.hub.matching(&message.topic).len() as u32,
+    };
+    let told = outcome.traces.first().map(|trace| {
+        let subscribers: Vec<u32> = trace.messages.iter().map(subscribers).collect();
+        explain::tree(&routing, trace, &subscribers)
+    });
     let mut destinations: Vec<String> = outcome
         .queues
         .iter()
@@ -522,7 +528,7 @@ async fn explained(conn: &Arc<Conn>, explain: Explain) -> Result<Explained, Stre
             .map(|(_, kind, _, text)| format!("{}: {text}", kind.as_str())),
     );
     Ok(Explained {
-        steps,
         destinations,
+        ..told.unwrap_or_default()
     })
 }

@@ -31,6 +31,7 @@ use crate::plugins::{Opening, Plugins};
 use crate::routing::CurrentRouting;
 use crate::shard_thread::{self, Command, ShardHandle};
 use crate::stream_io::StreamError;
+use crate::tap::Taps;
 use crate::tls::{self, TlsFiles};
 use crate::transport::{self, ServerConfigs};
 use crate::view::View;
@@ -78,6 +79,7 @@ pub(crate) struct Shared {
     pub route_turn: tokio::sync::Mutex<()>,
     pub workers: Arc<Workers>,
     pub hub: Arc<Hub>,
+    pub taps: Arc<Taps>,
     pub connections: Connections,
     /// Connections that have not said who they are.
     pub greeting: AtomicUsize,
@@ -194,12 +196,14 @@ impl Starting {
         let handle = ShardHandle::default();
         let abandoned = Abandoned(handle.clone());
         let hub = Arc::new(Hub::default());
+        let taps = Arc::new(Taps::default());
         let surroundings = Surroundings {
             limits: limits.clone(),
             clock: self.clock,
             alarms: self.alarms.clone(),
             shard: handle.clone(),
             hub: hub.clone(),
+            taps: taps.clone(),
         };
         let (workers, mut joins) = Workers::start(or_cores(node.plugin_workers), &surroundings)
             .map_err(StartError::Thread)?;
@@ -266,6 +270,7 @@ impl Starting {
             route_turn: tokio::sync::Mutex::new(()),
             workers,
             hub,
+            taps,
             connections: Connections::default(),
             greeting: AtomicUsize::new(0),
             next_consumer: AtomicU64::new(1),

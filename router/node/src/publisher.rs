@@ -4,6 +4,7 @@
 //! otherwise; while one is with the worker, later ones go there too, so that they leave in the
 //! order in which they came. The publisher's own task keeps what is outstanding and confirms it.
 
+mod asked;
 mod republish;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use quinn::SendStream;
 use waypost_core::dedup::ProducerId;
-use waypost_core::pipeline::Outcome;
+use waypost_core::pipeline::{Outcome, Traced};
 use waypost_core::session::{BatchId, PublisherSession};
 use waypost_shard::{OpenedProducer, Part, Stamp};
 use waypost_wire::control::{self, OpenPublisher, Opened};
@@ -25,6 +26,7 @@ use waypost_wire::{Code, FrameType, RecordRef, Slab};
 use crate::admission::{self, Admitted, Gather, Plan, PlanOf, Plans};
 use crate::clock::wall_ms;
 use crate::connection::Conn;
+use crate::explain::Explaining;
 use crate::live::Subscriber;
 use crate::mailbox::Mailbox;
 use crate::routing::Routing;
@@ -33,6 +35,7 @@ use crate::stream_io::{FrameReader, Outgoing, StreamError, end_well};
 use crate::submission::{Account, Routed, Submission};
 use crate::workers::{Finish, Input, Inputs, SERIAL, Taken, Work};
 
+use asked::Asked;
 pub(crate) use republish::Republisher;
 
 /// A number that no consumer has.
@@ -64,6 +67,8 @@ struct Pending {
     live: Vec<ForLive>,
     /// How it came, while the plugins have it.
     routed: Option<Admitted>,
+    /// Somebody asked what becomes of some of its messages.
+    explaining: Option<Box<Explaining>>,
 }
 
 /// A batch that comes out of its plugins: from the worker's thread straight to the shard.
@@ -154,6 +159,8 @@ struct Publisher<'a> {
     wants_receipts: bool,
     /// Those that are to be written.
     receipts: Vec<Receipts>,
+    /// What it wants to know of single messages.
+    asked: Asked,
     session: PublisherSession,
     plans: Plans,
     events: Arc<Events>,
@@ -181,6 +188,7 @@ pub(crate) async fn serve(
         let text = "receipts need a producer: they outlive the stream".to_owned();
         return Err(StreamError::Refused(Code::Invalid, text));
     }
+    let asked = Asked::new(conn, open.explains)?;
     let limits = &conn.node.limits;
     let window = match open.window_messages {
         0 => limits.window_messages,
@@ -193,6 +201,7 @@ pub(crate) async fn serve(
     let window = (window, limits.window_bytes);
     let mut publisher = Publisher::new(conn, producer, is_mandatory, window);
     publisher.wants_receipts = open.receipts;
+    publisher.asked = asked;
     let (window_sequence, window_bytes) = publisher.session.window();
     let opened = Opened {
         window_sequence,
@@ -247,6 +256,7 @@ impl<'a> Publisher<'a> {
             is_replay: false,
             wants_receipts: false,
             receipts: Vec::new(),
+            asked: Asked::default(),
             session: PublisherSession::new(window_messages, window_bytes),
             plans: Plans::default(),
             events: Arc::new(Events(Mailbox::default())),
@@ -297,7 +307,8 @@ impl<'a> Publisher<'a> {
                 }
             }
             self.relieve().await;
-            let mut is_due = false;
+            // Before the confirms that settle the messages.
+            let mut is_due = self.asked.put(out.buffer());
             while let Some(confirm) = self.session.poll_confirm() {
                 confirm.put(out.buffer());
                 is_due = true;
@@ -393,6 +404,9 @@ impl<'a> Publisher<'a> {
             session: producer.opened.session,
             sequences: std::mem::take(&mut admitted.sequences),
         });
+        if self.conn.node.taps.is_active() {
+            self.tap(&routing, &admitted, &refused);
+        }
         let foreign = self.foreign(transaction.as_deref().unwrap_or_default());
         let mut account = Account {
             first_sequence,
@@ -405,6 +419,7 @@ impl<'a> Publisher<'a> {
             is_mandatory: self.is_mandatory,
             is_replay: self.is_replay,
             receipts: self.wants_receipts,
+            wants_places: false,
             stamp,
             transaction,
         };
@@ -419,12 +434,28 @@ impl<'a> Publisher<'a> {
             self.settle(id, Pending::new(account));
             return Ok(());
         }
-        if self.routing_out > 0 || needs_pipeline(&admitted) {
-            self.send_to_worker(submission, account, admitted, routing);
+        let traced = self.asked.of(&admitted.slab);
+        submission.wants_places = !traced.is_none();
+        if self.routing_out > 0 || needs_pipeline(&admitted) || !traced.is_none() {
+            self.send_to_worker(submission, account, (admitted, traced), routing);
         } else {
             self.send_direct(submission, account, &admitted);
         }
         Ok(())
+    }
+
+    /// Somebody looks at messages: all that were admitted.
+    fn tap(&self, routing: &Routing, admitted: &Admitted, refused: &[(u32, Code, String)]) {
+        let routes = |index: usize| {
+            let is_refused = refused.binary_search_by_key(&(index as u32), |(at, ..)| *at);
+            is_refused
+                .is_err()
+                .then(|| &*admitted.plans.get(index).routes)
+        };
+        self.conn
+            .node
+            .taps
+            .published(routing, &admitted.slab, routes);
     }
 
     /// A consumer that is acked for and is none of this connection.
@@ -437,10 +468,11 @@ impl<'a> Publisher<'a> {
         &mut self,
         submission: Submission,
         account: Account,
-        admitted: Admitted,
+        (admitted, traced): (Admitted, Traced),
         routing: Arc<Routing>,
     ) {
         let id = submission.ticket;
+        let explaining = Explaining::of(&traced, &routing).map(Box::new);
         let was_serial = self.is_serial;
         self.is_serial |= needs_serial(&routing, &admitted);
         let empty = Account {
@@ -452,7 +484,8 @@ impl<'a> Publisher<'a> {
             routing,
             slab: admitted.slab.clone(),
             inputs: inputs(&account, &admitted),
-            traced: false,
+            traced,
+            is_dry: false,
             receive_time_ms: wall_ms(),
             done: Box::new(ToShard {
                 submission,
@@ -464,6 +497,7 @@ impl<'a> Publisher<'a> {
         };
         let pending = Pending {
             routed: Some(admitted),
+            explaining,
             ..Pending::new(empty)
         };
         self.pending.insert(id, pending);
@@ -523,10 +557,17 @@ impl<'a> Publisher<'a> {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Settled(Settled { ticket, result }) => {
+            Event::Settled(Settled {
+                ticket,
+                result,
+                places,
+            }) => {
                 let Some(mut pending) = self.pending.remove(&ticket) else {
                     return;
                 };
+                if let Some(explaining) = &mut pending.explaining {
+                    explaining.places = places;
+                }
                 match result {
                     Ok((level, exceptions)) => {
                         pending.account.level = pending.account.level.min(level);
@@ -575,6 +616,13 @@ impl<'a> Publisher<'a> {
                 inputs: vec![output.input],
             }));
         }
+        if let Some(explaining) = &mut pending.explaining {
+            let mut live = |topic: &str| {
+                let plan = self.plans.get(self.conn, &routing, topic);
+                plan.live.len()
+            };
+            explaining.routed(routed.traces, &mut live);
+        }
         if routed.is_submitted {
             self.pending.insert(id, pending);
         } else {
@@ -586,6 +634,10 @@ impl<'a> Publisher<'a> {
     fn settle(&mut self, id: BatchId, pending: Pending) {
         if !pending.live.is_empty() {
             self.live.insert(id, pending.live);
+        }
+        if let Some(explaining) = pending.explaining {
+            let bytes_max = self.conn.client_frame_bytes_max;
+            self.asked.settled(*explaining, &pending.account, bytes_max);
         }
         let metrics = &self.conn.node.metrics.publish;
         let Account {
@@ -630,6 +682,7 @@ impl Pending {
             account,
             live: Vec::new(),
             routed: None,
+            explaining: None,
         }
     }
 

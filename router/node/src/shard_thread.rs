@@ -15,7 +15,7 @@ use waypost_core::journal::GroupOptions;
 use waypost_core::queue::Settings;
 use waypost_log::{CommitError, Incarnation, Job, JobDone, JobError, RealVfs};
 use waypost_shard::{
-    Accepted, Attach, Batch, Counters, ManageError, Now, OpenedProducer, Output, Peeked,
+    Accepted, Attach, Batch, Counters, ManageError, Now, OpenedProducer, Output, Peeked, Place,
     PublishError, QueueView, Shard, Start, Ticket,
 };
 use waypost_wire::Code;
@@ -45,6 +45,8 @@ const JOB_RETRY: Duration = Duration::from_millis(500);
 pub(crate) struct Settled {
     pub ticket: Ticket,
     pub result: Result<(Level, Vec<Exception>), (Code, String)>,
+    /// Where what was taken lies, where that was asked for.
+    pub places: Vec<Place>,
 }
 
 /// Where a publisher's outcomes go.
@@ -532,6 +534,7 @@ impl Thread {
             reply.settled(Settled {
                 ticket: outer,
                 result: Err((code, text)),
+                places: Vec::new(),
             })
         };
         if let Some(text) = self.disk.refusal() {
@@ -673,11 +676,13 @@ impl Thread {
                     ticket,
                     level,
                     exceptions,
+                    places,
                 }) => {
                     if let Some((ticket, reply)) = self.publishers.remove(&ticket) {
                         reply.settled(Settled {
                             ticket,
                             result: Ok((level, exceptions)),
+                            places,
                         });
                     }
                 }

@@ -4,7 +4,7 @@
 //! that it was refused.
 
 use bytes::Bytes;
-use waypost_core::pipeline::{Outcome, Output};
+use waypost_core::pipeline::{Outcome, Output, Trace};
 use waypost_core::session::BatchId;
 use waypost_shard::{Batch, Part, Stamp};
 use waypost_wire::data::{ConsumerAcks, Exception, ExceptionKind, Level};
@@ -82,6 +82,8 @@ pub(crate) struct Submission {
     pub is_replay: bool,
     /// Its producer is told what groups did with it.
     pub receipts: bool,
+    /// Somebody wants to know where it is stored.
+    pub wants_places: bool,
     pub stamp: Option<Stamp>,
     /// All of it is taken, with these acks, or nothing.
     pub transaction: Option<Vec<ConsumerAcks>>,
@@ -119,6 +121,7 @@ impl Submission {
             stamp: self.stamp,
             is_replay: self.is_replay,
             receipts: self.receipts,
+            wants_places: self.wants_places,
         })
     }
 
@@ -170,6 +173,7 @@ impl Submission {
         let routed = Routed {
             account,
             live: outcome.live,
+            traces: outcome.traces,
             is_submitted: batch.is_some(),
         };
         (routed, batch)
@@ -182,6 +186,8 @@ pub(crate) struct Routed {
     pub account: Account,
     /// For live subscribers, beside the messages themselves.
     pub live: Vec<Output>,
+    /// Of messages that are to be explained.
+    pub traces: Vec<Trace>,
     /// The shard says the rest.
     pub is_submitted: bool,
 }

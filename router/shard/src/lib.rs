@@ -86,6 +86,19 @@ pub struct Accepted {
     pub level: Level,
     /// What is to be said of inputs that were not simply taken, in their order.
     pub exceptions: Vec<Exception>,
+    /// Where what was taken lies, for a [`Batch::wants_places`].
+    pub places: Vec<Place>,
+}
+
+/// Records of a batch that follow each other in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The queue.
+    pub queue: Arc<str>,
+    /// The offset of the first.
+    pub first_offset: u64,
+    /// For each, the input that it came from.
+    pub inputs: Vec<u32>,
 }
 
 /// What the shard's owner must do.

@@ -16,7 +16,7 @@ use crate::intake::Taken;
 use crate::lastvalue::Replaced;
 use crate::slot::Slot;
 use crate::timed;
-use crate::{Accepted, Now, Output, Shard, SlotId, Ticket};
+use crate::{Accepted, Now, Output, Place, Shard, SlotId, Ticket};
 
 /// Records for one queue.
 #[derive(Clone, Debug)]
@@ -89,6 +89,8 @@ pub struct Batch {
     pub is_replay: bool,
     /// Its producer wants receipts.
     pub receipts: bool,
+    /// Somebody wants to know where what is taken will lie.
+    pub wants_places: bool,
 }
 
 /// Who sent a batch, so that what was stored before is not stored again.
@@ -242,6 +244,10 @@ impl<V: Vfs> Shard<V> {
             self.acked(transaction, &mut entries)?;
             acks = transaction;
         }
+        let places = match batch.wants_places {
+            true => self.places(&taken),
+            false => Vec::new(),
+        };
         self.append_all(now, &taken.parts, &taken.ids, &entries)?;
         acks.iter()
             .for_each(|acks| self.ack_transacted(acks.consumer, &acks.ranges));
@@ -272,6 +278,7 @@ impl<V: Vfs> Shard<V> {
             ticket: batch.ticket,
             level,
             exceptions: taken.exceptions,
+            places,
         };
         if is_waited_for {
             self.waiting.push(accepted);
@@ -527,6 +534,17 @@ impl<V: Vfs> Shard<V> {
             });
         }
         first_offsets
+    }
+
+    /// Where what is taken will lie.
+    fn places(&self, taken: &Taken<'_>) -> Vec<Place> {
+        let first_offsets = self.first_offsets(&taken.parts, &taken.ids);
+        let place = |(part, first_offset): (&Part, u64)| Place {
+            queue: part.queue.clone(),
+            first_offset,
+            inputs: (0..part.slab.count()).map(|r| part.input(r)).collect(),
+        };
+        taken.parts.iter().zip(first_offsets).map(place).collect()
     }
 
     /// What the journals are to say of a producer's messages: one entry a queue.

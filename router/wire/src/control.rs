@@ -8,14 +8,18 @@ use prost::Message;
 use crate::error::{Code, WireError};
 use crate::frame::{self, Frame, FrameType};
 
+mod explain;
 mod manage;
 mod plugins;
 mod settings;
 mod streams;
+mod tap;
+pub use explain::*;
 pub use manage::*;
 pub use plugins::*;
 pub use settings::*;
 pub use streams::*;
+pub use tap::*;
 
 /// Appends a control frame.
 pub fn put(out: &mut BytesMut, kind: FrameType, message: &impl Message) {
@@ -30,6 +34,11 @@ pub fn bytes_of(kind: FrameType, message: &impl Message) -> Bytes {
     let mut out = BytesMut::with_capacity(message.encoded_len() + 8);
     put(&mut out, kind, message);
     out.freeze()
+}
+
+/// Bytes of a control frame's payload.
+pub fn length_of(message: &impl Message) -> usize {
+    message.encoded_len()
 }
 
 /// Reads a control frame's payload.
@@ -95,6 +104,8 @@ mod tests {
             include_str!("control/settings.rs"),
             include_str!("control/manage.rs"),
             include_str!("control/plugins.rs"),
+            include_str!("control/explain.rs"),
+            include_str!("control/tap.rs"),
         ]
         .into_iter()
         .flat_map(fields_of_rust)

@@ -59,6 +59,8 @@ frame_types! {
     GoAway = 0x0a, "GOAWAY";
     /// Last frame of a stream that ended well; all that came before is settled and synced.
     Closed = 0x0b, "CLOSED";
+    /// Node to publisher: what became of a message, step by step.
+    Explained = 0x0c, "EXPLAINED";
     /// Publisher to node: a batch.
     Publish = 0x10, "PUBLISH";
     /// Node to publisher: cumulative confirm and the window.

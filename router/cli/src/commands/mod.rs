@@ -7,6 +7,7 @@ pub mod consume;
 pub mod dead;
 #[cfg(feature = "node")]
 pub mod dev;
+mod explained;
 #[cfg(feature = "node")]
 pub mod log;
 mod look;
@@ -24,6 +25,7 @@ pub mod route;
 #[cfg(feature = "node")]
 pub mod run;
 pub mod subscribe;
+pub mod tap;
 
 use std::future::Future;
 use std::time::Duration;

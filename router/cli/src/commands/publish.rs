@@ -11,15 +11,15 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use waypost_client::wire::control::Explained;
 use waypost_client::{
-    Client, Confirmed, Exception, ExceptionKind, Message, ProducerOptions, Publisher,
+    Client, Confirmed, Exception, ExceptionKind, Explain, Message, ProducerOptions, Publisher,
     PublisherOptions, Receipt, Ticket,
 };
 
+use crate::commands::explained;
 use crate::connect::ConnectArgs;
 use crate::failure::{FAILED, Shown, usage};
 use crate::messages;
 use crate::output::{Output, note};
-use crate::table::Table;
 use crate::times::millis;
 use crate::units::{count, parse_duration};
 
@@ -36,7 +36,8 @@ Examples:
   waypost consume orders --group g --json | waypost pub --json-lines     each line an object:
       {\"topic\":\"a/b\",\"key\":\"k\",\"headers\":{\"h\":\"v\"},\"payload\":\"text\"}
       with \"id\", \"content_type\", \"reply_to\", \"ttl_ms\", \"delay_ms\", \"priority\", \"payload_base64\"
-  waypost pub plant/press-4/temperature 71.5 --explain
+  waypost pub plant/press-4/temperature 71.5 --explain              what each route and plugin did
+  waypost pub plant/press-4/temperature 71.5 --explain --dry-run    what they would do
   waypost pub --json-lines --producer importer < orders.jsonl    what is sent again is stored once
   waypost pub orders/new --file order.json --receipt    waits until every group is done with it
 
@@ -93,9 +94,13 @@ pub struct PubArgs {
     /// Fail for messages that no route, queue or subscriber takes
     #[arg(long)]
     mandatory: bool,
-    /// Do not publish: show what the node's routes and plugins would do
+    /// Show what each route and plugin did with the message, and where it went; needs the right to
+    /// look at the node
     #[arg(long, conflicts_with_all = ["lines", "json_lines"])]
     explain: bool,
+    /// With --explain, do not publish: show what would become of the message
+    #[arg(long, requires = "explain", conflicts_with_all = ["receipt", "producer", "mandatory"])]
+    dry_run: bool,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -117,18 +122,22 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
 /// Runs the command.
 pub fn run(args: PubArgs, output: Output) -> anyhow::Result<()> {
     let template = template(&args);
-    if args.explain {
+    if args.dry_run {
         let message = whole(&args, template)?;
         let explained = super::block_on(async {
             let client = args.connect.connect_once().await?;
             super::with(client, async |client| Ok(client.explain(&message).await?)).await
         })?;
-        return show_explained(&explained, output);
+        return explained::show(&explained, true, output);
     }
     let options = PublisherOptions {
         producer: producer(&args),
         mandatory: args.mandatory,
         receipts: args.receipt,
+        explain: match args.explain {
+            true => Explain::Everything,
+            false => Explain::Nothing,
+        },
         ..PublisherOptions::default()
     };
     let report = super::block_on(async {
@@ -351,6 +360,7 @@ struct Report {
     published: u64,
     levels: BTreeMap<&'static str, u64>,
     exceptions: Vec<Exception>,
+    explained: Option<Box<Explained>>,
     /// With `--json`.
     receipts: Vec<Value>,
 }
@@ -392,6 +402,7 @@ fn show_receipt(receipt: Receipt, output: Output) -> anyhow::Result<Value> {
 impl Report {
     fn add(&mut self, confirmed: Confirmed) {
         self.published += 1;
+        self.explained = confirmed.explained.or(self.explained.take());
         match confirmed.exception {
             None => *self.levels.entry(confirmed.level.as_str()).or_default() += 1,
             Some(exception) => self.exceptions.push(exception),
@@ -414,10 +425,15 @@ impl Report {
                 "levels": self.levels,
                 "exceptions": exceptions,
             });
+            if let Some(explained) = &self.explained {
+                report["explained"] = explained::to_json(explained);
+            }
             if !self.receipts.is_empty() {
                 report["receipts"] = json!(self.receipts);
             }
             output.json(&report)?;
+        } else if let Some(explained) = &self.explained {
+            explained::show(explained, false, output)?;
         } else {
             self.show_lines(output)?;
         }
@@ -478,44 +494,5 @@ fn describe(exception: &Exception) -> String {
         (_, "") => format!("{kind} ({})", exception.code),
         (ExceptionKind::Refused, text) => format!("{kind} ({}): {text}", exception.code),
         (_, text) => format!("{kind}: {text}"),
-    }
-}
-
-fn show_explained(explained: &Explained, output: Output) -> anyhow::Result<()> {
-    if output.is_json() {
-        let step = |step: &waypost_client::wire::control::ExplainStep| {
-            json!({
-                "route": step.route,
-                "plugin": step.plugin,
-                "verdict": step.verdict,
-                "detail": step.detail,
-                "ns": step.ns,
-            })
-        };
-        return output.json(&json!({
-            "steps": explained.steps.iter().map(step).collect::<Vec<_>>(),
-            "destinations": explained.destinations,
-        }));
-    }
-    let mut table = Table::new(&["route", "plugin", "verdict", "detail", "time#"]);
-    for step in &explained.steps {
-        let time = match step.ns {
-            0 => String::new(),
-            ns => crate::units::duration(Duration::from_nanos(ns)),
-        };
-        table.row([
-            step.route.clone(),
-            step.plugin.clone(),
-            step.verdict.clone(),
-            step.detail.clone(),
-            time,
-        ]);
-    }
-    if !table.is_empty() {
-        output.lines(table.lines(0, output.style()))?;
-    }
-    match &explained.destinations[..] {
-        [] => output.line("would end: nowhere"),
-        destinations => output.line(format!("would end: {}", destinations.join(", "))),
     }
 }

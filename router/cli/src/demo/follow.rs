@@ -283,7 +283,7 @@ mod tests {
             plugin: plugin.into(),
             verdict: verdict.into(),
             detail: detail.into(),
-            ns: 0,
+            ..ExplainStep::default()
         };
         let steps = [
             step("quakes", "strong", "pass", ""),

@@ -64,6 +64,7 @@ const CLIENT_COMMANDS: &[&[&str]] = &[
     &[],
     &["pub"],
     &["sub"],
+    &["tap"],
     &["consume"],
     &["queue"],
     &["queue", "add"],
@@ -131,6 +132,9 @@ fn mistakes_on_the_command_line_are_exit_code_2() {
         (&["pub", "a", "x", "--node", "h:1"], "--node needs --ca"),
         (&["pub", "a", "x", "--lines"], "cannot be used with"),
         (&["sub", "a", "--log", "=x="], "--log"),
+        (&["pub", "a", "x", "--dry-run"], "--explain"),
+        (&["tap"], "required"),
+        (&["tap", "a/b", "--sample", "10%"], "such as 0.01"),
         (&["completions", "bash", "--json"], "no --json"),
         (&["queue", "rm-messages", "q"], "say --all"),
         (

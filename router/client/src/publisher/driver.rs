@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use quinn::SendStream;
 use waypost_wire::FrameType;
-use waypost_wire::control::{self, OpenPublisher, Opened};
+use waypost_wire::control::{self, Explains, OpenPublisher, Opened};
 use waypost_wire::data::{self, Confirm, Receipts};
 
-use super::{PublisherOptions, Shared};
+use super::{Explain, PublisherOptions, Shared};
 use crate::client::Handle;
 use crate::error::Error;
 use crate::session::{Session, Stream};
@@ -40,6 +40,7 @@ pub(super) async fn open(handle: &Handle, options: &PublisherOptions) -> Result<
         epoch: options.producer.map_or(0, |p| p.epoch),
         mandatory: options.mandatory,
         receipts: options.receipts,
+        explains: explains(options.explain) as i32,
     };
     let session = handle.session().await?;
     let mut stream = session
@@ -51,6 +52,14 @@ pub(super) async fn open(handle: &Handle, options: &PublisherOptions) -> Result<
         stream,
         opened,
     })
+}
+
+fn explains(explain: Explain) -> Explains {
+    match explain {
+        Explain::Nothing => Explains::Nothing,
+        Explain::Marked => Explains::Marked,
+        Explain::Everything => Explains::Everything,
+    }
 }
 
 /// Runs until the publisher is closed and settled, or cannot go on.
@@ -176,7 +185,7 @@ async fn write(shared: &Shared, session: &Session, send: &mut SendStream) -> Res
 
 /// Reads confirms until CLOSED.
 async fn read(shared: &Shared, reader: &mut FrameReader) -> Result<(), Error> {
-    const EXPECTED: &str = "CONFIRM, RECEIPT, CLOSED or ERROR";
+    const EXPECTED: &str = "CONFIRM, EXPLAINED, RECEIPT, CLOSED or ERROR";
     loop {
         let Some(frame) = reader.next().await? else {
             return Err(stream::ended(EXPECTED));
@@ -196,6 +205,11 @@ async fn read(shared: &Shared, reader: &mut FrameReader) -> Result<(), Error> {
                         retryable: true,
                     });
                 }
+            }
+            FrameType::Explained if shared.explains => {
+                let explained = control::parse(&frame)?;
+                let taken = shared.outbox().explained(explained);
+                taken.map_err(|what| frame.malformed(what))?;
             }
             FrameType::Receipt if shared.receipts().is_wanted => {
                 let receipts = Receipts::parse(&frame)?;

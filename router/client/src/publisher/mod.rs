@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use tokio::sync::{Notify, oneshot};
+use waypost_wire::control::Explained;
 use waypost_wire::data::{Exception, Level};
 use waypost_wire::{Message, RecordError, RecordRef, Slab};
 
@@ -39,6 +40,21 @@ pub struct PublisherOptions {
     pub mandatory: bool,
     /// Groups' words about its messages come by [`Publisher::receipt`]; needs a producer.
     pub receipts: bool,
+    /// What each route and plugin did comes with the tickets of these messages; needs the right
+    /// `read`. It costs the node some 10 µs a message, so it is for single ones.
+    pub explain: Explain,
+}
+
+/// Messages of which a publisher wants to know what each route and plugin did with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Explain {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those with the header `waypost-explain`, whatever its value.
+    Marked,
+    /// All; the node explains 64 at a time.
+    Everything,
 }
 
 /// A producer: its messages are numbered, and each queue takes each number once, whatever happens
@@ -100,6 +116,8 @@ pub(crate) struct Shared {
     receipts: Mutex<ReceiptInbox>,
     /// Wakes those who wait for a receipt.
     told: Notify,
+    /// The node was asked for explanations.
+    explains: bool,
 }
 
 impl Shared {
@@ -129,6 +147,7 @@ impl Client {
             closed: tokio::sync::watch::Sender::new(false),
             receipts: Mutex::default(),
             told: Notify::new(),
+            explains: options.explain != Explain::Nothing,
         });
         let payload_bytes_max = self.welcome().await?.payload_bytes_max as usize;
         let handle: Arc<Handle> = self.inner.clone();
@@ -340,6 +359,8 @@ pub struct Confirmed {
     /// What else there is to say; with [`waypost_wire::data::ExceptionKind::Refused`] the node
     /// did not accept the message.
     pub exception: Option<Exception>,
+    /// What each route and plugin did with it, where [`PublisherOptions::explain`] asks for that.
+    pub explained: Option<Box<Explained>>,
 }
 
 /// Resolves to what became of one message.
@@ -355,6 +376,7 @@ impl Future for Ticket {
             sequence: batch.first_sequence,
             level: batch.level,
             exception: batch.exceptions.into_iter().next(),
+            explained: batch.explained.into_iter().next().map(Box::new),
         })
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
-use waypost_wire::control::Opened;
+use waypost_wire::control::{Explained, Opened};
 use waypost_wire::data::{
     Confirm, ConsumerAcks, Exception, ExceptionKind, Level, Publish, Range, Transact,
 };
@@ -36,6 +36,8 @@ pub struct BatchConfirmed {
     pub level: Level,
     /// Messages that need a word, by the same sequences, ascending.
     pub exceptions: Vec<Exception>,
+    /// Of messages that asked, by the same sequences, ascending; a node may leave some out.
+    pub explained: Vec<Explained>,
 }
 
 /// What a publisher did so far.
@@ -137,6 +139,8 @@ pub(crate) struct Outbox {
     /// The connection of the stream, by its id in this process.
     pub(crate) connection: u64,
     waiters: VecDeque<Waiter>,
+    /// What came of messages that are not settled, by sequence.
+    explained: BTreeMap<u64, Explained>,
     sent_bytes: u64,
     resent: u64,
     exceptions: u64,
@@ -325,6 +329,7 @@ impl Outbox {
                 count,
                 level: Level::Mirrored,
                 exceptions: Vec::new(),
+                explained: Vec::new(),
             },
             answer,
         };
@@ -351,6 +356,7 @@ impl Outbox {
     /// A stream was opened: everything unsettled goes again.
     pub(crate) fn reopen(&mut self, opened: &Opened, messages_max: u32, bytes_max: u64) {
         self.resent += self.sent - self.settled;
+        self.explained.clear();
         self.base = self.settled;
         self.sent = self.settled;
         self.unsent = 0;
@@ -485,6 +491,18 @@ impl Outbox {
         (confirm, refused)
     }
 
+    /// Takes in what became of a message that is not settled; says what is wrong with it.
+    pub(crate) fn explained(&mut self, mut explained: Explained) -> Result<(), String> {
+        let sequence = self.base.saturating_add(explained.sequence);
+        if sequence <= self.settled || sequence > self.sent {
+            let sequence = explained.sequence;
+            return Err(format!("is of message {sequence}, which is not under way"));
+        }
+        explained.sequence = sequence;
+        self.explained.insert(sequence, explained);
+        Ok(())
+    }
+
     /// Takes a confirm in; says what is wrong with it.
     pub(crate) fn settle(&mut self, confirm: Confirm) -> Result<(), String> {
         let up_to = self.base.saturating_add(confirm.up_to);
@@ -531,6 +549,8 @@ impl Outbox {
     }
 
     fn answer(&mut self, up_to: u64, level: Level, mut exceptions: &[Exception]) {
+        let later = self.explained.split_off(&up_to.saturating_add(1));
+        let mut told = std::mem::replace(&mut self.explained, later);
         for waiter in &mut self.waiters {
             let confirmed = &mut waiter.confirmed;
             if confirmed.first_sequence > up_to {
@@ -542,6 +562,9 @@ impl Outbox {
                 let (now, rest) = exceptions.split_at(mine);
                 confirmed.exceptions.extend_from_slice(now);
                 exceptions = rest;
+                while let Some(first) = told.first_entry().filter(|e| *e.key() <= waiter.last) {
+                    confirmed.explained.push(first.remove());
+                }
             }
         }
         while let Some(waiter) = self.waiters.pop_front_if(|w| w.last <= up_to) {

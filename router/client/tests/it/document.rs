@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use waypost_client::wire::control::{self, Hello, Manage, ManageRequest, QueueList, Welcome};
+use waypost_client::wire::control::{
+    self, ExplainStep, Explained, ExplainedMessage, Hello, Manage, ManageRequest, QueueList, Tap,
+    Welcome,
+};
 use waypost_client::wire::data::{
     self, Confirm, ConsumerAcks, ConsumerFrame, Deliver, Live, Publish, Range, Transact,
 };
@@ -103,7 +106,38 @@ fn control_vectors() -> Vec<(&'static str, Bytes)> {
         request: Some(ManageRequest::QueueList(QueueList {})),
     };
     let error = control::Error::new(Code::NotFound, "q");
+    let explained = Explained {
+        steps: vec![ExplainStep {
+            route: "r".into(),
+            verdict: "to".into(),
+            detail: "queue:q".into(),
+            is_stored: true,
+            queue: "q".into(),
+            offset: 7,
+            ..ExplainStep::default()
+        }],
+        messages: vec![ExplainedMessage {
+            topic: "a".into(),
+            is_new: true,
+            ..ExplainedMessage::default()
+        }],
+        sequence: 1,
+        outcome: "stored".into(),
+        ..Explained::default()
+    };
+    let tap = Manage {
+        request: Some(ManageRequest::Tap(Tap {
+            plugin: "p".into(),
+            sample_ppm: 100_000,
+            ..Tap::default()
+        })),
+    };
     vec![
+        (
+            "explained",
+            control::bytes_of(FrameType::Explained, &explained),
+        ),
+        ("tap", control::bytes_of(FrameType::Manage, &tap)),
         ("hello", control::bytes_of(FrameType::Hello, &hello)),
         ("welcome", control::bytes_of(FrameType::Welcome, &welcome)),
         ("manage", control::bytes_of(FrameType::Manage, &manage)),

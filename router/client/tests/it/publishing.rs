@@ -199,7 +199,7 @@ async fn bad_confirms_are_precise_errors() {
         ),
         (
             data::bytes_of(FrameType::Lost, &[1]),
-            "frame LOST at stream offset 10, expected CONFIRM, RECEIPT, CLOSED or ERROR",
+            "frame LOST at stream offset 10, expected CONFIRM, EXPLAINED, RECEIPT, CLOSED or ERROR",
         ),
         (
             data::bytes_of(FrameType::Closed, &[]),

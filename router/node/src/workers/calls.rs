@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use waypost_core::breaker::Admit;
 use waypost_core::pipeline::{Failure, Item, Verdict};
-use waypost_core::route::PluginIndex;
+use waypost_core::route::{Destination, PluginIndex};
 use waypost_core::state::Mark;
 use waypost_host::{CallErrorKind, Effects, Instance, MessageRef, Plugin, State};
 use waypost_wire::{Code, RecordRef};
@@ -20,6 +20,7 @@ use crate::alarms::{AlarmKind, Alarms};
 use crate::clock::{Clock, wall_ms};
 use crate::plugins::{Pause, PluginStats};
 use crate::routing::{Bound, Routing, Service};
+use crate::tap::Said;
 
 /// What came of a call.
 pub(super) enum Answer {
@@ -41,6 +42,45 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// Whether messages met a plugin, and not only a reason to ask again.
+    pub fn is_of_a_call(&self) -> bool {
+        !matches!(
+            self,
+            Answer::OneByOne | Answer::Wait(_) | Answer::LeaveOut(_)
+        )
+    }
+
+    /// What was said of one message of the call; `to` are the destinations of its route.
+    pub fn said(&self, index: usize, to: &[Destination]) -> Said {
+        let (verdict, detail) = match self {
+            Answer::AllPassed => ("pass", String::new()),
+            Answer::Verdicts(verdicts, _) => match verdicts.get(index) {
+                Some(verdict) => (verdict.word(), verdict.detail(to)),
+                None => ("failed", "no verdict".to_owned()),
+            },
+            Answer::Failed(failure) => ("failed", format!("{}: {}", failure.kind, failure.text)),
+            Answer::Unavailable(why) => ("unavailable", why.clone()),
+            Answer::NotCalled(failure) => {
+                ("not called", format!("{}: {}", failure.kind, failure.text))
+            }
+            Answer::Refused(_, why) => ("refused", (*why).to_owned()),
+            Answer::OneByOne | Answer::Wait(_) | Answer::LeaveOut(_) => ("", String::new()),
+        };
+        let after = match self {
+            Answer::Verdicts(verdicts, _) => match verdicts.get(index) {
+                Some(Verdict::Replace(body)) => vec![body.clone()],
+                Some(Verdict::Emit(bodies)) => bodies.clone(),
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        Said {
+            verdict,
+            detail,
+            after,
+        }
+    }
+
     fn not_called(kind: &'static str, why: &str) -> Answer {
         Answer::NotCalled(Failure {
             kind,
@@ -309,7 +349,7 @@ impl Calls {
                 return Answer::not_called("out of service", &why);
             }
         }
-        if !work.traced
+        if !work.is_dry
             && let Err(spent) = plugin.admit(Instant::now())
         {
             return Answer::Wait(spent.wait.as_millis() as u64);

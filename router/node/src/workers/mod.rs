@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use waypost_core::limits::Limits;
-use waypost_core::pipeline::Outcome;
+use waypost_core::pipeline::{Outcome, Traced};
 use waypost_core::route::RouteIndex;
 use waypost_host::Instance;
 use waypost_shard::{Part, Stamp};
@@ -34,6 +34,7 @@ use crate::mailbox::Inbox;
 use crate::routing::{Bound, Routing};
 use crate::shard_thread::ShardHandle;
 pub(crate) use crate::shard_thread::Taken;
+use crate::tap::Taps;
 
 use calls::Kept;
 use worker::Worker;
@@ -45,8 +46,10 @@ pub(crate) struct Work {
     pub routing: Arc<Routing>,
     pub slab: Slab,
     pub inputs: Inputs,
-    /// What happens is told, and nothing waits: a plugin that asks to be called later is not.
-    pub traced: bool,
+    /// Of which messages it is told what happens.
+    pub traced: Traced,
+    /// Nothing comes of it, and nothing waits: a plugin that asks to be called later is not.
+    pub is_dry: bool,
     pub receive_time_ms: u64,
     pub done: Box<dyn Finish>,
 }
@@ -108,6 +111,7 @@ pub(crate) struct Surroundings {
     pub alarms: Arc<Alarms>,
     pub shard: ShardHandle,
     pub hub: Arc<Hub>,
+    pub taps: Arc<Taps>,
 }
 
 /// The workers.
@@ -225,7 +229,8 @@ pub(crate) fn explain(
         routing,
         slab: slab.finish(),
         inputs: Inputs::All(Input { routes, is_live }),
-        traced: true,
+        traced: Traced::All,
+        is_dry: true,
         receive_time_ms: wall_ms(),
         done: Box::new(Explained(done)),
     };

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use waypost_core::pipeline::{Outcome, Output, Run};
+use waypost_core::pipeline::{Outcome, Output, Run, Traced};
 use waypost_shard::{Part, Stamp};
 use waypost_wire::data::{Level, Receipts};
 use waypost_wire::slab::SlabBuilder;
@@ -42,6 +42,7 @@ impl Finish for Woken {
             is_mandatory: false,
             is_replay: false,
             receipts: false,
+            wants_places: false,
             stamp: None,
             transaction: None,
         };
@@ -145,7 +146,8 @@ impl Worker {
                     routes: Arc::new([]),
                     is_live: true,
                 }),
-                traced: false,
+                traced: Traced::None,
+                is_dry: false,
                 receive_time_ms: wall_ms(),
                 done: Box::new(Woken {
                     slot: bound.slot.clone(),

@@ -7,15 +7,17 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use waypost_core::pipeline::{Failure, Outcome, Run, Step};
+use waypost_core::route::Destination;
 use waypost_shard::Stamp;
 use waypost_wire::Code;
 use waypost_wire::data::ExceptionKind;
 
 use super::calls::{Answer, Calls, parse};
 use super::{Surroundings, Task, Work};
+use crate::clock::thread_cpu_ns;
 use crate::mailbox::Inbox;
 
 /// A batch under way.
@@ -146,9 +148,14 @@ impl Worker {
     /// Hands over what became of a batch. What it wrote to states goes with it, and counts when
     /// the shard has taken it: until then nothing else is called that could see it.
     fn finish(&mut self, work: Work, outcome: Outcome) {
-        if work.traced {
+        if work.is_dry {
             self.calls.states.discard();
             return work.done.finish(outcome, Vec::new(), None);
+        }
+        if self.surroundings.taps.is_active() {
+            self.surroundings
+                .taps
+                .reentered(&work.routing, &outcome.live);
         }
         let stamp = work.done.stamp();
         let last = work.slab.count().saturating_sub(1);
@@ -213,10 +220,10 @@ impl Worker {
         // The batch as it came, parsed once: most plugins change little or nothing.
         let mut original = Vec::new();
         loop {
-            let before = work.traced.then(Instant::now);
+            let before = run.is_traced().then(thread_cpu_ns);
             let answer = match run.step() {
                 Step::Done => break,
-                Step::Hold { .. } if work.traced => {
+                Step::Hold { .. } if work.is_dry => {
                     run.not_called(&later());
                     continue;
                 }
@@ -234,15 +241,25 @@ impl Worker {
                     return Progress::Hold(ms.max(doubled.min(RESTART_PAUSE_MS_MAX)));
                 }
                 Step::Hold { ms } => return Progress::Hold(ms),
-                Step::Call { plugin, items, .. } => {
+                Step::Call {
+                    plugin,
+                    route,
+                    items,
+                } => {
                     if original.is_empty() {
                         original = parse(work.slab.iter(), work.receive_time_ms);
                     }
-                    self.calls.call(work, &original, plugin, items)
+                    let answer = self.calls.call(work, &original, plugin, items);
+                    let taps = &self.surroundings.taps;
+                    if taps.is_active() && !work.is_dry && answer.is_of_a_call() {
+                        let said = |index: usize, to: &[Destination]| answer.said(index, to);
+                        taps.called(&work.routing, (route, plugin), items, said);
+                    }
+                    answer
                 }
             };
             if let Some(before) = before {
-                run.took(before.elapsed().as_nanos() as u64);
+                run.took(thread_cpu_ns().saturating_sub(before));
             }
             match answer {
                 Answer::AllPassed => run.all_passed(),
@@ -286,5 +303,5 @@ fn new_run(work: &Work, surroundings: &Surroundings) -> Run {
         (body, routes, input.is_some_and(|input| input.is_live))
     });
     let (table, limits) = (work.routing.table.clone(), surroundings.limits.clone());
-    Run::new(table, limits, inputs, work.traced)
+    Run::new(table, limits, inputs, &work.traced)
 }

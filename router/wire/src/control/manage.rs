@@ -4,9 +4,9 @@
 use bytes::Bytes;
 
 use super::{
-    GroupKind, PluginDeploy, PluginDeployed, PluginDetail, PluginListed, PluginLogged, PluginLogs,
-    PluginName, PluginPause, PluginRollback, PluginUpload, QueueSettings, RouteAdd, RouteList,
-    RouteListed, RouteName, Start,
+    Explained, GroupKind, PluginDeploy, PluginDeployed, PluginDetail, PluginListed, PluginLogged,
+    PluginLogs, PluginName, PluginPause, PluginRollback, PluginUpload, QueueSettings, RouteAdd,
+    RouteList, RouteListed, RouteName, Start, Tap, Tapped,
 };
 
 /// MANAGE, first frame of a management stream, and the only one but for an upload.
@@ -15,7 +15,7 @@ pub struct Manage {
     /// What.
     #[prost(
         oneof = "ManageRequest",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 40"
     )]
     pub request: Option<ManageRequest>,
 }
@@ -110,6 +110,9 @@ pub enum ManageRequest {
     /// See [`RouteName`].
     #[prost(message, tag = "29")]
     RouteRemove(RouteName),
+    /// See [`Tap`].
+    #[prost(message, tag = "40")]
+    Tap(Tap),
 }
 
 /// See `QueueList` in the protocol.
@@ -171,7 +174,7 @@ pub struct Managed {
     /// What.
     #[prost(
         oneof = "ManagedResponse",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20"
     )]
     pub response: Option<ManagedResponse>,
 }
@@ -215,6 +218,9 @@ pub enum ManagedResponse {
     /// See [`RouteListed`].
     #[prost(message, tag = "12")]
     RouteList(RouteListed),
+    /// See [`Tapped`].
+    #[prost(message, tag = "20")]
+    Tap(Tapped),
 }
 
 /// See `Done` in the protocol.
@@ -400,37 +406,6 @@ pub struct NodeState {
     /// Alarms.
     #[prost(string, repeated, tag = "9")]
     pub alarms: Vec<String>,
-}
-
-/// See `ExplainStep` in the protocol.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ExplainStep {
-    /// Route.
-    #[prost(string, tag = "1")]
-    pub route: String,
-    /// Plugin.
-    #[prost(string, tag = "2")]
-    pub plugin: String,
-    /// Verdict.
-    #[prost(string, tag = "3")]
-    pub verdict: String,
-    /// Detail.
-    #[prost(string, tag = "4")]
-    pub detail: String,
-    /// Ns.
-    #[prost(uint64, tag = "5")]
-    pub ns: u64,
-}
-
-/// See `Explained` in the protocol.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Explained {
-    /// Steps.
-    #[prost(message, repeated, tag = "1")]
-    pub steps: Vec<ExplainStep>,
-    /// Destinations.
-    #[prost(string, repeated, tag = "2")]
-    pub destinations: Vec<String>,
 }
 
 /// See `GroupName` in the protocol.

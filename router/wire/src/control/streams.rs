@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use super::Explains;
+
 /// HELLO, client to node, first frame on the control stream.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Hello {
@@ -113,6 +115,9 @@ pub struct OpenPublisher {
     /// Send RECEIPT when groups are done with its messages; needs a producer.
     #[prost(bool, tag = "6")]
     pub receipts: bool,
+    /// Send EXPLAINED for these messages; needs the right `read`.
+    #[prost(enumeration = "Explains", tag = "7")]
+    pub explains: i32,
 }
 
 /// See `Start` in the protocol.

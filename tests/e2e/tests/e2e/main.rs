@@ -6,6 +6,7 @@
 //! | [`live`] | subscribers, wildcards, re-entry, slow readers |
 //! | [`plugins`] | stock guests on real events; guests that trap, loop, allocate, lie |
 //! | [`deploys`] | plugins and routes over the network: live change, rollback, rot, kills, leaks |
+//! | [`explain`], [`tap`] | what became of single messages, and copies of live ones: who may, limits, slow readers |
 //! | [`effects`] | plugins that ask for later, fail for good, keep state, publish, are woken |
 //! | [`restart`] | what must be there after a clean stop |
 //! | [`kill`] | what must be there after SIGKILL |
@@ -36,6 +37,7 @@ mod deploys;
 mod disk_full;
 mod drain;
 mod effects;
+mod explain;
 mod frames;
 mod greeting;
 mod harness;
@@ -52,4 +54,5 @@ mod receipts;
 mod replay;
 mod restart;
 mod rights;
+mod tap;
 mod together;

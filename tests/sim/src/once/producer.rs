@@ -148,6 +148,7 @@ impl Producer {
                 sequences: messages.iter().map(|(c, _)| c.key.number).collect(),
             }),
             is_replay: false,
+            wants_places: false,
             receipts: false,
         }
     }

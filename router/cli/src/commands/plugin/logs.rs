@@ -1,13 +1,12 @@
 //! `waypost plugin logs`: what a plugin logged, and logs.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use serde_json::json;
 use waypost_client::wire::control::LogLine;
 
 use crate::commands;
 use crate::connect::ConnectArgs;
 use crate::output::{Output, note};
+use crate::times::clock;
 
 /// Show the last lines that a plugin logged
 #[derive(Debug, clap::Args)]
@@ -83,23 +82,4 @@ fn show(lines: &[LogLine], last: &mut u64, output: Output) -> anyhow::Result<()>
         output.line(format!("{} {level} {}", clock(line.time_ms), line.text))?;
     }
     Ok(())
-}
-
-/// `HH:MM:SS.mmm`, UTC.
-fn clock(time_ms: u64) -> String {
-    let time = UNIX_EPOCH + Duration::from_millis(time_ms);
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (seconds, ms) = (since.as_secs(), since.subsec_millis());
-    let (h, m, s) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{h:02}:{m:02}:{s:02}.{ms:03}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_of_day() {
-        assert_eq!(clock(86_400_000 + 3_723_004), "01:02:03.004");
-    }
 }
