@@ -45,6 +45,7 @@ pub struct KeyId(u32);
 
 impl KeyId {
     /// The number, for [`Keys::note`].
+    #[inline]
     pub fn number(self) -> u32 {
         self.0
     }
@@ -57,6 +58,8 @@ impl KeyId {
 #[derive(Debug)]
 struct Key {
     hash: KeyHash,
+    /// Whose it is, if anybody's: as [`Keys::owner`] says.
+    owner: Option<ConsumerId>,
     /// Who has what is in flight.
     holder: ConsumerId,
     in_flight: u32,
@@ -65,6 +68,7 @@ struct Key {
 
 impl Key {
     /// Nothing of it is known but its name.
+    #[inline]
     fn is_idle(&self) -> bool {
         self.in_flight == 0 && self.parked.is_none()
     }
@@ -103,6 +107,7 @@ pub struct Keys {
 
 impl Keys {
     /// Whether so many wait that nothing new may be passed over.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.waiting >= PARKED_MAX
     }
@@ -122,7 +127,7 @@ impl Keys {
                 }
             }
         }
-        self.list_again();
+        self.assign();
     }
 
     /// A consumer went: the others get its keys. What it holds is in flight until it is put back.
@@ -141,7 +146,7 @@ impl Keys {
                 }
             }
         }
-        self.list_again();
+        self.assign();
     }
 
     fn share_out(&mut self) {
@@ -158,7 +163,19 @@ impl Keys {
         }
     }
 
+    /// Tells all keys whose they are, and lists those of which something waits again.
+    fn assign(&mut self) {
+        for index in 0..self.keys.len() {
+            let owner = self.owner(self.keys[index].hash);
+            self.keys[index].owner = owner;
+            if self.keys[index].parked.is_some() {
+                self.list(KeyId(index as u32 + 1));
+            }
+        }
+    }
+
     /// The key with this hash. It keeps its number only while something of it is in flight or waits.
+    #[inline]
     pub fn find(&mut self, hash: KeyHash) -> KeyId {
         let keys = &self.keys;
         let is_it = |id: &KeyId| keys[id.index()].hash == hash;
@@ -170,6 +187,7 @@ impl Keys {
         }
         let key = Key {
             hash,
+            owner: self.owner(hash),
             holder: 0,
             in_flight: 0,
             parked: None,
@@ -207,14 +225,16 @@ impl Keys {
     }
 
     /// Who gets the next message of a key, if somebody may now and nothing of it waits.
+    #[inline]
     pub fn taker(&self, id: KeyId) -> Option<ConsumerId> {
         let key = &self.keys[id.index()];
-        let owner = self.owner(key.hash)?;
+        let owner = key.owner?;
         let may = key.parked.is_none() && (key.in_flight == 0 || key.holder == owner);
         may.then_some(owner)
     }
 
     /// A message that nobody looked at before goes to a consumer; [`Keys::note`] must follow.
+    #[inline]
     pub fn given(&mut self, id: KeyId, consumer: ConsumerId) {
         let key = &mut self.keys[id.index()];
         self.idle -= usize::from(key.is_idle());
@@ -228,6 +248,7 @@ impl Keys {
     }
 
     /// The keys of messages from `first` on that were given or parked, by number; 0 for the others.
+    #[inline]
     pub fn note(&mut self, first: u64, keys: &[u32]) {
         self.of.put_each(first, keys);
     }
@@ -318,18 +339,11 @@ impl Keys {
         self.ready.get(&consumer)?.first().copied()
     }
 
-    fn list_again(&mut self) {
-        let has_parked = |id: &KeyId| self.keys[id.index()].parked.is_some();
-        let ids = (1..=self.keys.len() as u32).map(KeyId);
-        let ids: Vec<KeyId> = ids.filter(has_parked).collect();
-        ids.into_iter().for_each(|id| self.list(id));
-    }
-
     /// Puts a key of which something waits where it belongs among what is ready. Where nothing waits
     /// any more, it is one like the others again.
     fn list(&mut self, id: KeyId) {
-        let owner = self.owner(self.keys[id.index()].hash);
         let key = &mut self.keys[id.index()];
+        let owner = key.owner;
         let Some(parked) = &mut key.parked else {
             return;
         };

@@ -125,19 +125,24 @@ impl<T> Lots<T> {
     ) -> Vec<LotId> {
         let (lots, mut emptied) = (&self.lots, Vec::new());
         // What lies together is mostly of one lot, or of a few in turn.
-        let mut asked = (0, false);
+        let asked: Cell<(LotId, Option<&Lot<T>>)> = Cell::new((0, None));
         let wanted = |id: LotId| {
-            if asked.0 != id {
-                asked = (id, lot(lots, id).is_some_and(|lot| wanted(&lot.about)));
+            if asked.get().0 != id {
+                asked.set((id, lot(lots, id).filter(|lot| wanted(&lot.about))));
             }
-            asked.1
+            asked.get().1.is_some()
         };
         self.pages.take(ranges, wanted, |range, id| {
-            let Some(lot) = lot(lots, id) else {
+            let known = match asked.get() {
+                (last, known) if last == id => known,
+                _ => lot(lots, id),
+            };
+            let Some(lot) = known else {
                 return;
             };
-            lot.members.set(lot.members.get() - range.count());
-            if lot.members.get() == 0 {
+            let left = lot.members.get() - range.count();
+            lot.members.set(left);
+            if left == 0 {
                 emptied.push(id);
             }
             out(range, &lot.about);

@@ -48,9 +48,7 @@ impl Pages {
 
     /// Gives ranges that have none a number.
     pub fn put(&mut self, ranges: &[Range], number: u32) {
-        self.visit(ranges, true, |_, page, first, last| {
-            page.put(first, last, number);
-        });
+        self.visit(ranges, true, |_, page, parts| page.put_all(parts, number));
     }
 
     /// Gives offsets from `first` on these numbers; they have none, and 0 leaves it so.
@@ -77,8 +75,8 @@ impl Pages {
         mut wanted: impl FnMut(u32) -> bool,
         mut out: impl FnMut(Range, u32),
     ) {
-        self.visit(ranges, false, |base, page, first, last| {
-            page.take(first, last, &mut wanted, |run: Run| {
+        self.visit(ranges, false, |base, page, parts| {
+            page.take(parts, &mut wanted, &mut |run: Run| {
                 out(run.range(base), run.number);
             });
         });
@@ -86,10 +84,8 @@ impl Pages {
 
     /// Takes all numbers from ranges. Gives each offset's by itself.
     pub fn drain(&mut self, ranges: &[Range], mut out: impl FnMut(u64, u32)) {
-        self.visit(ranges, false, |base, page, first, last| {
-            page.drain(first, last, &mut |at, number| {
-                out(base + u64::from(at), number)
-            });
+        self.visit(ranges, false, |base, page, parts| {
+            page.drain(parts, &mut |at, number| out(base + u64::from(at), number));
         });
     }
 
@@ -113,13 +109,13 @@ impl Pages {
         })
     }
 
-    /// Calls `visit` for each page that ranges touch and each part that it has of them: for all
+    /// Calls `visit` for each page that ranges touch with the parts that it has of them: for all
     /// pages, or only for those that are there. Ranges of one page side by side cost one look.
     fn visit(
         &mut self,
         ranges: &[Range],
         is_made: bool,
-        mut visit: impl FnMut(u64, &mut Page, u8, u8),
+        mut visit: impl FnMut(u64, &mut Page, &[Range]),
     ) {
         let mut rest = ranges;
         while let Some(range) = rest.first() {
@@ -154,7 +150,7 @@ impl Pages {
         number: u64,
         parts: &[Range],
         is_made: bool,
-        visit: &mut impl FnMut(u64, &mut Page, u8, u8),
+        visit: &mut impl FnMut(u64, &mut Page, &[Range]),
     ) {
         let page = match is_made {
             true => self.pages.entry(number).or_default(),
@@ -164,9 +160,7 @@ impl Pages {
             },
         };
         self.weight -= page.weight();
-        for part in parts {
-            visit(number * PAGE, page, at(part.first), at(part.last));
-        }
+        visit(number * PAGE, page, parts);
         self.weight += page.weight();
         if page.used == 0 {
             self.pages.remove(&number);
@@ -240,6 +234,29 @@ impl Page {
         }
     }
 
+    fn put_all(&mut self, parts: &[Range], number: u32) {
+        if parts.len() > RUNS_MAX {
+            self.make_table();
+        }
+        let Form::Table(table) = &mut self.form else {
+            for part in parts {
+                self.put(at(part.first), at(part.last), number);
+            }
+            return;
+        };
+        for part in parts {
+            let (first, last) = (usize::from(at(part.first)), usize::from(at(part.last)));
+            if first == last {
+                table[first] = number;
+                self.used += 1;
+                continue;
+            }
+            table[first..=last].fill(number);
+            self.used += (last - first) as u32 + 1;
+        }
+        self.settle();
+    }
+
     fn put(&mut self, first: u8, last: u8, number: u32) {
         let run = Run {
             first,
@@ -277,20 +294,22 @@ impl Page {
         }
     }
 
-    /// Takes all numbers of a part, each by itself.
-    fn drain(&mut self, first: u8, last: u8, out: &mut impl FnMut(u8, u32)) {
+    /// Takes all numbers of parts, each by itself.
+    fn drain(&mut self, parts: &[Range], out: &mut impl FnMut(u8, u32)) {
         let Form::Table(table) = &mut self.form else {
-            return self.take(first, last, &mut |_| true, |run| {
+            return self.take(parts, &mut |_| true, &mut |run| {
                 (run.first..=run.last).for_each(|at| out(at, run.number));
             });
         };
-        let part = &mut table[usize::from(first)..=usize::from(last)];
         let mut taken = 0;
-        for (at, slot) in (first..=last).zip(part) {
-            let number = std::mem::take(slot);
-            if number != 0 {
-                taken += 1;
-                out(at, number);
+        for part in parts {
+            let (first, last) = (usize::from(at(part.first)), usize::from(at(part.last)));
+            for (more, slot) in table[first..=last].iter_mut().enumerate() {
+                let number = std::mem::take(slot);
+                if number != 0 {
+                    taken += 1;
+                    out((first + more) as u8, number);
+                }
             }
         }
         self.used -= taken;
@@ -299,66 +318,62 @@ impl Page {
 
     fn take(
         &mut self,
-        first: u8,
-        last: u8,
+        parts: &[Range],
         wanted: &mut impl FnMut(u32) -> bool,
-        mut out: impl FnMut(Run),
+        out: &mut impl FnMut(Run),
     ) {
         let before = self.used;
         match &mut self.form {
-            Form::Runs(runs) => {
-                let mut index = runs.partition_point(|run| run.last < first);
-                while let Some(run) = runs.get(index).copied().filter(|run| run.first <= last) {
-                    if !wanted(run.number) {
-                        index += 1;
-                        continue;
-                    }
-                    let cut = Run {
-                        first: run.first.max(first),
-                        last: run.last.min(last),
-                        ..run
-                    };
-                    runs.remove(index);
-                    if cut.last < run.last {
-                        let first = cut.last + 1;
-                        runs.insert(index, Run { first, ..run });
-                    }
-                    if run.first < cut.first {
-                        let last = cut.first - 1;
-                        runs.insert(index, Run { last, ..run });
-                        index += 1;
-                    }
-                    self.used -= cut.count();
-                    out(cut);
+            Form::Runs(_) => {
+                for part in parts {
+                    self.take_runs(at(part.first), at(part.last), wanted, out);
                 }
             }
             Form::Table(table) => {
-                let mut taken: Option<Run> = None;
-                for at in first..=last {
-                    let slot = &mut table[usize::from(at)];
-                    let number = *slot;
-                    if number == 0 || !wanted(number) {
-                        continue;
-                    }
-                    *slot = 0;
-                    self.used -= 1;
-                    match &mut taken {
-                        Some(run) if run.number == number && run.last + 1 == at => run.last = at,
-                        _ => {
-                            let run = Run {
-                                first: at,
-                                last: at,
-                                number,
-                            };
-                            taken.replace(run).into_iter().for_each(&mut out);
-                        }
-                    }
+                for part in parts {
+                    self.used -= take_slots(table, at(part.first), at(part.last), wanted, out);
                 }
-                taken.into_iter().for_each(&mut out);
             }
         }
         if self.used != before {
             self.settle();
+        }
+    }
+
+    /// Takes from a page that is not a table.
+    fn take_runs(
+        &mut self,
+        first: u8,
+        last: u8,
+        wanted: &mut impl FnMut(u32) -> bool,
+        out: &mut impl FnMut(Run),
+    ) {
+        let Form::Runs(runs) = &mut self.form else {
+            return;
+        };
+        let mut index = runs.partition_point(|run| run.last < first);
+        while let Some(run) = runs.get(index).copied().filter(|run| run.first <= last) {
+            if !wanted(run.number) {
+                index += 1;
+                continue;
+            }
+            let cut = Run {
+                first: run.first.max(first),
+                last: run.last.min(last),
+                ..run
+            };
+            runs.remove(index);
+            if cut.last < run.last {
+                let first = cut.last + 1;
+                runs.insert(index, Run { first, ..run });
+            }
+            if run.first < cut.first {
+                let last = cut.first - 1;
+                runs.insert(index, Run { last, ..run });
+                index += 1;
+            }
+            self.used -= cut.count();
+            out(cut);
         }
     }
 
@@ -419,6 +434,58 @@ impl Page {
     }
 }
 
+/// Takes from a table; says how many offsets.
+fn take_slots(
+    table: &mut [u32; PAGE as usize],
+    first: u8,
+    last: u8,
+    wanted: &mut impl FnMut(u32) -> bool,
+    out: &mut impl FnMut(Run),
+) -> u32 {
+    if first == last {
+        // What lies between others is mostly alone.
+        let number = table[usize::from(first)];
+        let is_taken = number != 0 && wanted(number);
+        if is_taken {
+            table[usize::from(first)] = 0;
+            out(Run {
+                first,
+                last,
+                number,
+            });
+        }
+        return u32::from(is_taken);
+    }
+    let (mut count, mut taken): (u32, Option<Run>) = (0, None);
+    let slots = &mut table[usize::from(first)..=usize::from(last)];
+    for (more, slot) in slots.iter_mut().enumerate() {
+        let at = first + more as u8;
+        let number = *slot;
+        if number == 0 || !wanted(number) {
+            continue;
+        }
+        *slot = 0;
+        count += 1;
+        match &mut taken {
+            Some(run) if run.number == number && run.last + 1 == at => run.last = at,
+            _ => {
+                let run = Run {
+                    first: at,
+                    last: at,
+                    number,
+                };
+                if let Some(run) = taken.replace(run) {
+                    out(run);
+                }
+            }
+        }
+    }
+    if let Some(run) = taken {
+        out(run);
+    }
+    count
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -455,11 +522,10 @@ mod tests {
                     Step::Put(first, more, number) => {
                         // Only what has none.
                         let free = |offset: &u64| !model.contains_key(offset);
-                        let free: Vec<u64> = (first..=first + more).filter(free).collect();
-                        for offset in free {
-                            model.insert(offset, number);
-                            pages.put(&[Range::one(offset)], number);
-                        }
+                        let free: Vec<Range> =
+                            (first..=first + more).filter(free).map(Range::one).collect();
+                        model.extend(free.iter().map(|range| (range.first, number)));
+                        pages.put(&free, number);
                         let far = Range { first: first + 2000, last: first + 2000 + more };
                         pages.put(&[far], number);
                         pages.take(&[far], |_| true, |_, got| assert_eq!(got, number));

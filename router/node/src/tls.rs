@@ -516,7 +516,8 @@ fn token(path: &Path) -> Result<[u8; 32], TlsError> {
     Ok(identity::token_sha256(&token))
 }
 
-/// Writes beside the file and renames, so that a reader sees the old one or the new one.
+/// Writes beside the file and renames, so that a reader sees the old one or the new one; the name is
+/// durable when it returns.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
     let beside = path.with_extension("new");
     let written = (|| {
@@ -531,7 +532,11 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
             .open(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&beside, path)?;
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     })();
     written.map_err(|error| TlsError::Write {
         path: path.to_path_buf(),

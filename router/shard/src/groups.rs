@@ -66,7 +66,7 @@ impl<V: Vfs> Shard<V> {
         let id = self.named(queue)?;
         self.check_group(id, queue, group)?;
         let to = self.place(id, to);
-        self.receipts_left(id, group, to, Outcome::Passed);
+        let receipts = self.receipts_of_left(id, group, to, Outcome::Passed);
         let Some(slot) = self.slots.get_mut(&id) else {
             return Ok(to);
         };
@@ -84,7 +84,7 @@ impl<V: Vfs> Shard<V> {
             floor = named.group.floor();
         }
         self.holds_nothing(id, Some(group));
-        self.journal(id, &entry, now);
+        self.journal_with(id, entry, receipts, now);
         self.moved.insert(id);
         self.ready.insert(id);
         self.set_timer(id);
@@ -98,7 +98,7 @@ impl<V: Vfs> Shard<V> {
         self.check_group(id, queue, group)?;
         let text = format!("group '{group}' of queue '{queue}' was removed");
         self.close_consumers(id, Some(group), Code::Gone, &text);
-        self.receipts_left(id, group, u64::MAX, Outcome::Removed);
+        let receipts = self.receipts_of_left(id, group, u64::MAX, Outcome::Removed);
         let Some(slot) = self.slots.get_mut(&id) else {
             return Ok(0);
         };
@@ -107,7 +107,7 @@ impl<V: Vfs> Shard<V> {
         let named = slot.queue.groups().get(group);
         let pending = named.map_or(0, |named| named.group.pending(next));
         if let Some(entry) = slot.queue.remove_group(group) {
-            self.journal(id, &entry, now);
+            self.journal_with(id, entry, receipts, now);
             // What only this group needed goes.
             self.moved.insert(id);
         }

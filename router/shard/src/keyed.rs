@@ -29,12 +29,16 @@ struct Picks {
     /// Where the records of each run lie.
     spans: Vec<Span>,
     count: u32,
+    /// How many there may be.
+    most: u32,
     bytes: usize,
 }
 
 impl Picks {
     fn new(consumer: ConsumerId, room: Room) -> Picks {
+        let most = (waypost_wire::BATCH_MESSAGES_MAX as u64).min(room.messages);
         Picks {
+            most: most as u32,
             consumer,
             room,
             runs: Vec::with_capacity(RUNS_EXPECTED),
@@ -46,18 +50,19 @@ impl Picks {
 
     /// Whether one more fits. The first one does, whatever its size: otherwise a large one would
     /// never go.
+    #[inline]
     fn fits(&self, span: &Span) -> bool {
-        let most = (waypost_wire::BATCH_MESSAGES_MAX as u64).min(self.room.messages);
-        let is_room = u64::from(self.count) < most;
-        is_room && (self.count == 0 || self.bytes + span.len() <= self.room.bytes)
+        self.count < self.most && (self.count == 0 || self.bytes + span.len() <= self.room.bytes)
     }
 
+    #[inline]
     fn push(&mut self, offset: u64, attempt: u32, span: Span) {
         self.count += 1;
         self.bytes += span.len();
-        if let (Some(run), Some(last)) = (self.runs.last_mut(), self.spans.last_mut())
+        if let Some(run) = self.runs.last_mut()
             && run.range.last + 1 == offset
             && run.attempt == attempt
+            && let Some(last) = self.spans.last_mut()
         {
             run.range.last = offset;
             last.end = span.end;
@@ -83,6 +88,7 @@ struct Dealt {
 }
 
 impl Dealt {
+    #[inline]
     fn of(
         &mut self,
         consumer: ConsumerId,

@@ -334,14 +334,14 @@ impl<V: Vfs> Shard<V> {
             first: 0,
             last: u64::MAX - 1,
         };
-        self.receipts_lost(id, &[all], Outcome::Removed);
+        let receipts = self.receipts_of_lost(id, &[all], Outcome::Removed);
         let Some(slot) = self.slots.get_mut(&id) else {
             return Ok(0);
         };
         let (entry, gone) = slot.queue.purge();
         self.holds_nothing(id, None);
         self.ready.insert(id);
-        self.journal(id, &entry, now);
+        self.journal_with(id, entry, receipts, now);
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.members.values_mut().for_each(|m| m.read_ahead.clear());
         }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use waypost_core::dedup::ProducerId;
 use waypost_core::journal::Entry;
+use waypost_core::queue::Queue;
 use waypost_core::receipts::{ABSENT_MS_MAX, ASKED_MAX, ASKED_PER_PRODUCER_MAX, AskedRun, OwedRun};
 use waypost_log::Vfs;
 use waypost_wire::data::{Outcome, Range, Receipt, Receipts};
@@ -226,32 +227,64 @@ impl<V: Vfs> Shard<V> {
 
     /// A group is done with messages.
     pub(crate) fn receipt(&mut self, id: SlotId, group: &str, ranges: &[Range], outcome: Outcome) {
-        if let Some(slot) = self.slots.get_mut(&id)
-            && !slot.queue.receipts().is_empty()
-        {
-            let entries = slot.queue.receipts_settled(group, ranges, outcome, &[]);
+        if let Some(queue) = self.asked_queue(id) {
+            let entries = queue.receipts_settled(group, ranges, outcome, &[]);
             self.write_receipts(id, &entries);
         }
     }
 
-    /// A group goes, or is moved to an offset.
-    pub(crate) fn receipts_left(&mut self, id: SlotId, group: &str, to: u64, outcome: Outcome) {
-        if let Some(slot) = self.slots.get_mut(&id)
-            && !slot.queue.receipts().is_empty()
-        {
-            let entries = slot.queue.receipts_left(group, to, outcome);
-            self.write_receipts(id, &entries);
+    /// What is to be told when a group goes, or is moved to an offset; to be written with that, and
+    /// asked for before it.
+    pub(crate) fn receipts_of_left(
+        &self,
+        id: SlotId,
+        group: &str,
+        to: u64,
+        outcome: Outcome,
+    ) -> Vec<Entry> {
+        match self.asked_queue(id) {
+            Some(queue) => queue.receipts_left(group, to, outcome),
+            None => Vec::new(),
         }
+    }
+
+    /// The same when messages go for all groups.
+    pub(crate) fn receipts_of_lost(
+        &self,
+        id: SlotId,
+        ranges: &[Range],
+        outcome: Outcome,
+    ) -> Vec<Entry> {
+        match self.asked_queue(id) {
+            Some(queue) => queue.receipts_lost(ranges, outcome),
+            None => Vec::new(),
+        }
+    }
+
+    /// A queue, if somebody asked for receipts of it.
+    fn asked_queue(&self, id: SlotId) -> Option<&Queue> {
+        let queue = &self.slots.get(&id)?.queue;
+        (!queue.receipts().is_empty()).then_some(queue)
+    }
+
+    /// Writes an entry with the receipts that it is the cause of: the log has all or none.
+    pub(crate) fn journal_with(
+        &mut self,
+        id: SlotId,
+        entry: Entry,
+        receipts: Vec<Entry>,
+        now: Now,
+    ) {
+        let mut entries = vec![entry];
+        entries.extend(receipts);
+        self.journal_set(id, &entries, now);
+        self.has_all_receipts(id, &entries);
     }
 
     /// Messages are about to be gone for all groups.
     pub(crate) fn receipts_lost(&mut self, id: SlotId, ranges: &[Range], outcome: Outcome) {
-        if let Some(slot) = self.slots.get_mut(&id)
-            && !slot.queue.receipts().is_empty()
-        {
-            let entries = slot.queue.receipts_lost(ranges, outcome);
-            self.write_receipts(id, &entries);
-        }
+        let entries = self.receipts_of_lost(id, ranges, outcome);
+        self.write_receipts(id, &entries);
     }
 
     /// Whatever was not told of what is gone is told without a name: a message that could not be

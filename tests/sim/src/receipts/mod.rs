@@ -5,7 +5,10 @@
 //! again, whatever crashes; in the end every message that was confirmed has a receipt of each group,
 //! and one of them is the last. What was told and not taken, or taken and not synced, may come twice.
 //!
-//! Left out: other ends of a message than ack and reject (`router/shard/tests/it/receipts.rs`).
+//! A group is moved to the end now and then, and the queue purged: what that settles is told in the
+//! same way.
+//!
+//! Left out: other ends of a message (`router/shard/tests/it/receipts.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -165,7 +168,8 @@ impl World {
                 50..=74 => self.commit()?,
                 75..=80 => self.tidy()?,
                 81..=84 => self.leave()?,
-                85..=90 => self.come_or_go()?,
+                85..=89 => self.come_or_go()?,
+                90 => self.settle_all()?,
                 91..=94 => self.restart()?,
                 _ => {
                     let nth = self.dice.below(30);
@@ -287,6 +291,40 @@ impl World {
         };
         let now = self.now();
         self.shard.consumer_frame(now, consumer, frame);
+    }
+
+    /// A group is moved to the end, or the queue is purged.
+    fn settle_all(&mut self) -> Result<(), Violation> {
+        let (now, end) = (self.now(), self.numbers * 2 + 1000);
+        let group = self.dice.below(GROUPS.len() as u64 + 1) as usize;
+        let (groups, outcome) = match GROUPS.get(group) {
+            Some(_) => (group..group + 1, Outcome::Passed),
+            None => (0..GROUPS.len(), Outcome::Removed),
+        };
+        for group in groups {
+            // It may be told of any message that is there; of one that comes later it is not asked.
+            self.said
+                .extend((0..end).map(|offset| (group, offset, outcome)));
+            let consumers = self.consumers.values_mut();
+            consumers
+                .filter(|(of, _)| *of == group)
+                .for_each(|(_, held)| held.clear());
+        }
+        let done = match GROUPS.get(group) {
+            Some(name) => {
+                self.trace.line(format!("group {name} to the end"));
+                let sought = self.shard.seek_group(now, "q", name, Start::End);
+                sought.map(|_| ())
+            }
+            None => {
+                self.trace.line("purge".to_owned());
+                self.shard.purge_queue(now, "q").map(|_| ())
+            }
+        };
+        match done {
+            Ok(()) => Ok(()),
+            Err(error) => self.failed(error),
+        }
     }
 
     /// The producer's process ends, or begins.
