@@ -35,6 +35,8 @@ pub(crate) const RECEIVE_WINDOW: u32 = 8 << 20;
 const SEND_WINDOW: u64 = 8 << 20;
 /// Receive and send buffer of the socket; the system may grant less.
 const SOCKET_BYTES: usize = 4 << 20;
+/// What may be in flight at first on loopback: ten datagrams, as elsewhere.
+const LOOPBACK_WINDOW: u64 = 10 * LOOPBACK_UDP_PAYLOAD_MAX as u64;
 /// With this a NAT's mapping stays, and a dead node is seen within [`IDLE_TIMEOUT_MS`].
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Six keep-alives.
@@ -103,6 +105,11 @@ pub(crate) fn client_config(options: &ConnectOptions) -> Result<ClientConfigs, C
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(LOOPBACK_UDP_PAYLOAD_MAX);
     large.mtu_discovery_config(Some(discovery));
+    // Probes of that size count as in flight: with the usual window, one of them and nothing else
+    // would hold back the word that closes a young connection.
+    let mut cubic = quinn::congestion::CubicConfig::default();
+    cubic.initial_window(LOOPBACK_WINDOW);
+    large.congestion_controller_factory(Arc::new(cubic));
     loopback.transport_config(Arc::new(large));
     Ok(ClientConfigs { network, loopback })
 }

@@ -21,6 +21,8 @@ const UDP_BUFFER_BYTES: usize = 4 << 20;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// What the node may have sent and not yet been told of, per connection.
 const SEND_WINDOW_BYTES: u64 = 8 << 20;
+/// What may be in flight at first on loopback: ten datagrams, as elsewhere.
+const LOOPBACK_WINDOW: u64 = 10 * LOOPBACK_UDP_PAYLOAD_MAX as u64;
 /// Both sides end a connection that was silent for so long; clients send keep-alives every 5 s.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -54,6 +56,11 @@ pub(crate) fn server_config(
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(LOOPBACK_UDP_PAYLOAD_MAX);
     large.mtu_discovery_config(Some(discovery));
+    // Probes of that size count as in flight: with the usual window, one of them and nothing else
+    // would hold back the word that closes a young connection.
+    let mut cubic = quinn::congestion::CubicConfig::default();
+    cubic.initial_window(LOOPBACK_WINDOW);
+    large.congestion_controller_factory(Arc::new(cubic));
     loopback.transport_config(Arc::new(large));
     Ok(ServerConfigs {
         network: Arc::new(network),

@@ -146,13 +146,16 @@ fn server_config(dir: &Path) -> Result<(quinn::ServerConfig, PathBuf)> {
     let mut transport = TransportConfig::default();
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(LOOPBACK_UDP_PAYLOAD_MAX);
+    // As the node has it.
+    let mut cubic = quinn::congestion::CubicConfig::default();
+    cubic.initial_window(10 * u64::from(LOOPBACK_UDP_PAYLOAD_MAX));
     transport
         .mtu_discovery_config(Some(discovery))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()));
+        .congestion_controller_factory(Arc::new(cubic));
     config.transport_config(Arc::new(transport));
     Ok((config, ca))
 }
