@@ -71,6 +71,13 @@ pub const SHELF: &[Stock] = &[
         &[]
     ),
     stock!("json-schema", &[Role::Filter], &[]),
+    stock!("jq", &[Role::Filter, Role::Transform, Role::Route], &[]),
+    stock!("enrich", &[Role::Transform], &[]),
+    stock!(
+        "aggregate",
+        &[Role::Transform],
+        &[Grant::State, Grant::Publish, Grant::Timer, Grant::Clock]
+    ),
     stock!(demo "quake-magnitude", &[Role::Filter]),
     stock!(demo "quake-alert", &[Role::Transform]),
     stock!(demo "quake-route", &[Role::Route]),

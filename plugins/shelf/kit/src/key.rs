@@ -2,8 +2,9 @@
 
 use waypost_plugin::InitError;
 
+use crate::json::write;
 use crate::settings::Settings;
-use crate::subject::{Seen, Subject, Subjects};
+use crate::subject::{Datum, Seen, Subject, Subjects};
 
 /// The setting `by`.
 #[derive(Clone, Debug)]
@@ -44,6 +45,22 @@ impl By {
             .map(|(words, _)| words.as_str())
             .collect();
         words.join(", ")
+    }
+
+    /// Each of its subjects, as the configuration writes it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.subjects.iter().map(|(words, _)| words.as_str())
+    }
+
+    /// What each of them has in a message, as JSON.
+    pub fn values(&self, seen: &Seen<'_, '_>) -> Vec<String> {
+        let one = |(_, subject): &(String, Subject)| match seen.first(subject) {
+            Some(Datum::Json(value)) => value.raw().to_owned(),
+            Some(Datum::Number(number)) => number.to_string(),
+            Some(bytes) => write::quoted(&bytes.plain()),
+            None => "null".to_owned(),
+        };
+        self.subjects.iter().map(one).collect()
     }
 
     /// The key of a message: the first value of each subject, nothing where there is none. Two

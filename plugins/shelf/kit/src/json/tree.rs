@@ -45,6 +45,39 @@ impl<'t> Tree<'t> {
         }
     }
 
+    /// Appends it as JSON, without blanks.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let comma = |out: &mut Vec<u8>, index: usize| {
+            if index > 0 {
+                out.push(b',');
+            }
+        };
+        match self {
+            Tree::Null => out.extend_from_slice(b"null"),
+            Tree::Boolean(value) => out.extend_from_slice(value.to_string().as_bytes()),
+            Tree::Number(text) => out.extend_from_slice(text.as_bytes()),
+            Tree::Text(text) => super::write::text(out, text),
+            Tree::Array(elements) => {
+                out.push(b'[');
+                for (index, element) in elements.iter().enumerate() {
+                    comma(out, index);
+                    element.write(out);
+                }
+                out.push(b']');
+            }
+            Tree::Object(members) => {
+                out.push(b'{');
+                for (index, (name, value)) in members.iter().enumerate() {
+                    comma(out, index);
+                    super::write::text(out, name);
+                    out.push(b':');
+                    value.write(out);
+                }
+                out.push(b'}');
+            }
+        }
+    }
+
     /// What it is, in a word.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -163,6 +196,10 @@ mod tests {
             tree.member("b").and_then(|b| b.member("b")),
             Some(&Tree::Number("1"))
         );
+        let mut out = Vec::new();
+        tree.write(&mut out);
+        let shown = br#"{"a\n":[1.50,-2e3,"x\"","",true,false,null,{},[]],"b":{"b":1}}"#;
+        assert_eq!(out, shown);
         assert!(Tree::read(b"{").is_err());
     }
 }
