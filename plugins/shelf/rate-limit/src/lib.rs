@@ -75,6 +75,9 @@ impl Plugin for Limiter {
 
 /// Messages of a limit and of a burst.
 const MESSAGES_MAX: u64 = 1_000_000_000;
+/// How far the times of messages may go back: those of several publishers overtake each other by
+/// some ms. One minute.
+const CLOCK_NS: u64 = 60_000_000_000;
 /// Time of a limit: 366 days.
 const PER_MS_MAX: u128 = 366 * 86_400_000;
 
@@ -102,8 +105,12 @@ impl Rate {
 
     /// Whether one more message may pass at `now_ns`, and then up to when the key has used it.
     fn admit(&self, until_ns: u64, now_ns: u64) -> Option<u64> {
-        // Further ahead than a burst is only what an earlier, wrong clock left.
-        let until = until_ns.clamp(now_ns, now_ns.saturating_add(self.burst_ns));
+        let ahead_ns = until_ns.saturating_sub(now_ns);
+        let until = match ahead_ns > self.burst_ns.saturating_add(CLOCK_NS) {
+            // No message leads so far ahead: the clock was set back, and the key begins anew.
+            true => now_ns,
+            false => until_ns.max(now_ns),
+        };
         let next = until.saturating_add(self.message_ns);
         (next - now_ns <= self.burst_ns).then_some(next)
     }
