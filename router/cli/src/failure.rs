@@ -56,13 +56,36 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         None => FAILED,
     };
     // Nobody can be told that nobody can be told.
-    let _ = writeln!(io::stderr(), "error: {error:#}");
+    let _ = writeln!(io::stderr(), "error: {}", text(error));
     ExitCode::from(code)
+}
+
+/// An error with its causes, but those that the one before has said already.
+fn text(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_are_said_once() {
+        let cause = || io::Error::from_raw_os_error(2);
+        let said = cause().to_string();
+        let twice = anyhow::Error::from(cause()).context(format!("cannot list x: {said}"));
+        assert_eq!(text(&twice), format!("cannot list x: {said}"));
+        let once = anyhow::Error::from(cause()).context("cannot list x");
+        assert_eq!(text(&once), format!("cannot list x: {said}"));
+    }
 
     #[test]
     fn exit_codes() {

@@ -105,10 +105,19 @@ pub(crate) fn check_format<V: Vfs>(vfs: &V, path: &Path) -> Result<bool, OpenErr
             .find(|n| !matches!(n.as_str(), "LOCK" | "format.tmp" | "lost+found"));
         return match other {
             None => Ok(false),
-            Some(name) => Err(OpenError::Foreign {
-                path: path.to_owned(),
-                reason: format!("it holds `{name}` and no file `format`"),
-            }),
+            Some(name) => {
+                // The directory of `waypost dev` has it one level down.
+                let inner = path.join("data");
+                let is_inside = matches!(read_small(vfs, &inner.join("format"), 256), Ok(Some(_)));
+                let hint = match is_inside {
+                    true => format!("; {} looks like one", inner.display()),
+                    false => String::new(),
+                };
+                Err(OpenError::Foreign {
+                    path: path.to_owned(),
+                    reason: format!("it holds `{name}` and no file `format`{hint}"),
+                })
+            }
         };
     };
     let text = String::from_utf8_lossy(&bytes);

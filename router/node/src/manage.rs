@@ -1,6 +1,7 @@
 //! Management requests: one stream each, authorised one by one.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
 use quinn::SendStream;
@@ -388,7 +389,15 @@ pub(crate) fn checked_settings(
 
 /// Queues may bring routes of their own.
 async fn refresh_routes(conn: &Arc<Conn>) -> Result<(), StreamError> {
-    let _turn = conn.node.route_turn.lock().await;
+    // Who comes while others wait for their turn is served by one of them: many queues that come
+    // together cost few looks at all routes.
+    let turns = &conn.node.route_turns;
+    let asked = turns.asked.fetch_add(1, SeqCst) + 1;
+    let mut served = turns.served.lock().await;
+    if *served >= asked {
+        return Ok(());
+    }
+    let covers = turns.asked.load(SeqCst);
     let views = ask(conn, |reply| Command::QueueList { reply }).await?;
     let queues = views.into_iter().map(|q| (q.name, q.settings.from));
     let (queues, plugins) = (queues.collect(), conn.node.plugins.clone());
@@ -396,7 +405,9 @@ async fn refresh_routes(conn: &Arc<Conn>) -> Result<(), StreamError> {
     let done = tokio::task::spawn_blocking(move || plugins.set_queue_routes(queues)).await;
     done.map_err(|_| {
         StreamError::Refused(Code::Internal, "the routes stay as they were".to_owned())
-    })
+    })?;
+    *served = covers;
+    Ok(())
 }
 
 async fn queue_peek(conn: &Arc<Conn>, peek: QueuePeek) -> Result<ManagedResponse, StreamError> {
@@ -437,6 +448,8 @@ pub(crate) fn queue_state(view: QueueView) -> QueueState {
         acked: view.acked,
         dropped: view.dropped,
         dead_lettered: view.dead_lettered,
+        expired: view.expired,
+        first_time_ms: view.first_time_ms,
         name: view.name,
         ..QueueState::default()
     }

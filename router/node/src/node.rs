@@ -59,6 +59,18 @@ impl Default for StartOptions {
     }
 }
 
+/// Turns of those who changed queues and wait for the routes to follow.
+///
+/// Invariant: a change was made before it was asked for, so whoever looks at all queues serves all
+/// that have asked by then.
+#[derive(Default)]
+pub(crate) struct RouteTurns {
+    /// How many have asked.
+    pub asked: AtomicU64,
+    /// How many of them the routes in force follow.
+    pub served: tokio::sync::Mutex<u64>,
+}
+
 /// What all tasks of a node share.
 pub(crate) struct Shared {
     pub name: String,
@@ -75,8 +87,8 @@ pub(crate) struct Shared {
     pub shard: ShardHandle,
     pub routing: Arc<CurrentRouting>,
     pub plugins: Arc<Plugins>,
-    /// Held while queues and the routes that they bring are brought in line.
-    pub route_turn: tokio::sync::Mutex<()>,
+    /// Whose turn it is to bring the routes in line with the queues.
+    pub route_turns: RouteTurns,
     pub workers: Arc<Workers>,
     pub hub: Arc<Hub>,
     pub taps: Arc<Taps>,
@@ -267,7 +279,7 @@ impl Starting {
             shard,
             routing,
             plugins: Arc::new(plugins),
-            route_turn: tokio::sync::Mutex::new(()),
+            route_turns: RouteTurns::default(),
             workers,
             hub,
             taps,

@@ -456,7 +456,9 @@ impl Thread {
                 self.commit()?;
                 let _ = reply.send(self.if_durable(&name, purged));
             }
-            Command::QueueInfo { name, reply } => drop(reply.send(self.shard.queue(&name))),
+            Command::QueueInfo { name, reply } => {
+                let _ = reply.send(self.shard.queue_and_oldest(&name));
+            }
             Command::QueueList { reply } => drop(reply.send(Ok(self.shard.queues()))),
             Command::QueuePeek {
                 name,

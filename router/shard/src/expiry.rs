@@ -280,7 +280,11 @@ impl<V: Vfs> Shard<V> {
         if is_dropped {
             let ranges: Vec<Range> = expired.iter().map(|e| e.run.range).collect();
             if !ranges.is_empty() {
-                self.counters.expired += self.drop_messages(id, &ranges, Outcome::Expired, now);
+                let count = self.drop_messages(id, &ranges, Outcome::Expired, now);
+                self.counters.expired += count;
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.expired += count;
+                }
             }
             return stayed;
         }
@@ -311,6 +315,10 @@ impl<V: Vfs> Shard<V> {
                 let count = self.forget_messages(id, &ranges);
                 self.counters.expired += count;
                 self.counters.dead_lettered += count;
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.expired += count;
+                    slot.dead_lettered += count;
+                }
             }
         }
         stayed

@@ -112,6 +112,9 @@ pub struct QueueView {
     pub settings: Settings,
     /// The first offset that some group may still need.
     pub first_offset: u64,
+    /// When its oldest message was received, in ms since 1970, where one queue was asked for by
+    /// [`Shard::queue_and_oldest`]; 0 where there is none.
+    pub first_time_ms: u64,
     /// The offset of the next message.
     pub next_offset: u64,
     /// Messages held.
@@ -134,6 +137,8 @@ pub struct QueueView {
     pub dropped: u64,
     /// From here to the dead letters, since the node started.
     pub dead_lettered: u64,
+    /// Messages that expired, since the node started.
+    pub expired: u64,
     /// Messages that it had already, since the node started.
     pub duplicates: u64,
     /// Message ids that it remembers.
@@ -366,6 +371,14 @@ impl<V: Vfs> Shard<V> {
             .ok_or_else(|| ManageError::NoQueue(name.into()))
     }
 
+    /// One queue, and when its oldest message came, which may have to be read from disk.
+    pub fn queue_and_oldest(&mut self, name: &str) -> Result<QueueView, ManageError> {
+        let (oldest, _) = self.peek(name, 0, 1)?;
+        let mut view = self.queue(name)?;
+        view.first_time_ms = oldest.first().map_or(0, |message| message.receive_time_ms);
+        Ok(view)
+    }
+
     /// Looks at messages without taking them: those from `from` on that some group may still
     /// need, `count` and 1 MiB at most. Gives also where to go on.
     pub fn peek(
@@ -430,6 +443,7 @@ fn view(slot: &Slot) -> QueueView {
     QueueView {
         name: queue.name().to_owned(),
         settings: queue.settings().clone(),
+        first_time_ms: 0,
         first_offset: queue.first(),
         next_offset: queue.next(),
         messages: queue.messages(),
@@ -442,6 +456,7 @@ fn view(slot: &Slot) -> QueueView {
         acked: slot.acked,
         dropped: slot.dropped,
         dead_lettered: slot.dead_lettered,
+        expired: slot.expired,
         duplicates: slot.duplicates,
         dedup_ids: queue.ids().len() as u64,
         receipts: queue.receipts().outstanding_all(),

@@ -75,6 +75,8 @@ pub(crate) struct Slot {
     pub dropped_unacked: u64,
     /// Messages that went from here to the dead letters.
     pub dead_lettered: u64,
+    /// Messages that expired, since the node started.
+    pub expired: u64,
     /// Messages that it had already.
     pub duplicates: u64,
 }
@@ -102,6 +104,7 @@ impl Slot {
             dropped: 0,
             dropped_unacked: 0,
             dead_lettered: 0,
+            expired: 0,
             duplicates: 0,
         }
     }

@@ -462,16 +462,23 @@ pub struct Deliver {
 impl Deliver {
     /// Appends everything of the frame but the slab's bytes, which must follow.
     pub fn put_head(&self, out: &mut BytesMut) {
-        let mut head = BytesMut::with_capacity(24 + self.detail.len() * 3);
-        head.put_u8(u8::from(!self.detail.is_empty()));
+        let mut head: Vec<u8> = Vec::with_capacity(24 + self.detail.len() * 3);
+        head.push(u8::from(!self.detail.is_empty()));
         varint::put(&mut head, u64::from(self.slab.count()));
         varint::put(&mut head, self.first_offset);
         varint::put(&mut head, self.receive_time_ms);
         let mut expected = self.first_offset;
         for (offset, attempt) in &self.detail {
-            varint::put(&mut head, offset.saturating_sub(expected));
-            varint::put(&mut head, u64::from(*attempt));
+            let (gap, attempt) = (offset.saturating_sub(expected), u64::from(*attempt));
             expected = offset + 1;
+            // Most are a byte each.
+            match (gap, attempt) {
+                (0..0x40, 0..0x40) => head.extend_from_slice(&[gap as u8, attempt as u8]),
+                _ => {
+                    varint::put(&mut head, gap);
+                    varint::put(&mut head, attempt);
+                }
+            }
         }
         frame::put_head(
             out,

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use waypost_client::{Client, Consumer, ConsumerOptions, GroupKind, Message, PublisherOptions};
 
 use super::compare::Bench;
+use super::load::histogram;
 use super::outcome::Latency;
 use super::pace::{Pace, Schedule};
 use super::plan::Plan;
@@ -146,7 +147,7 @@ struct Taken {
 impl Default for Taken {
     fn default() -> Self {
         Taken {
-            latency: Histogram::new(3).expect("as many digits as hdrhistogram takes"),
+            latency: histogram(),
             tally: Tally::default(),
             nacked: 0,
         }

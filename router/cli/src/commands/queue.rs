@@ -39,6 +39,7 @@ enum QueueCommand {
     /// List all queues
     #[command(after_help = "Example: waypost queue ls --json")]
     Ls,
+    #[command(visible_alias = "show")]
     Info(InfoArgs),
     Peek(PeekArgs),
     Browse(queue_keep::BrowseArgs),

@@ -66,10 +66,11 @@ pub fn info(queue: &QueueState, output: Output) -> anyhow::Result<()> {
         fact(
             "since start",
             format!(
-                "{} published, {} delivered, {} acked, {} dropped, {} dead-lettered",
+                "{} published, {} delivered, {} acked, {} expired, {} dropped, {} dead-lettered",
                 count(queue.published),
                 count(queue.delivered),
                 count(queue.acked),
+                count(queue.expired),
                 count(queue.dropped),
                 count(queue.dead_lettered)
             ),
@@ -156,12 +157,14 @@ fn to_json(queue: &QueueState) -> Value {
         ("next_offset", json!(queue.next_offset)),
         ("messages", json!(queue.messages)),
         ("bytes", json!(queue.bytes)),
+        ("first_time_ms", json!(queue.first_time_ms)),
         ("groups", groups.into()),
         ("source", json!(queue.source)),
         ("incarnation", json!(queue.incarnation)),
         ("published", json!(queue.published)),
         ("delivered", json!(queue.delivered)),
         ("acked", json!(queue.acked)),
+        ("expired", json!(queue.expired)),
         ("dropped", json!(queue.dropped)),
         ("dead_lettered", json!(queue.dead_lettered)),
     ] {

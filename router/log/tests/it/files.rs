@@ -26,6 +26,17 @@ fn a_data_directory_is_made_locked_and_opened_again() {
 }
 
 #[test]
+fn a_directory_around_one_is_refused_with_a_hint() {
+    let tmp = tempfile::tempdir().unwrap();
+    drop(DataDir::open(&RealVfs, &tmp.path().join("data")).unwrap());
+    let Err(error) = DataDir::open(&RealVfs, tmp.path()) else {
+        panic!("it was taken");
+    };
+    let hint = format!("{} looks like one", tmp.path().join("data").display());
+    assert!(error.to_string().ends_with(&hint), "{error}");
+}
+
+#[test]
 fn other_directories_are_refused() {
     let cases = [
         (

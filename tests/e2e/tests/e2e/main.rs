@@ -41,6 +41,7 @@ mod explain;
 mod frames;
 mod greeting;
 mod harness;
+mod hostile;
 mod kill;
 mod live;
 mod main_path;

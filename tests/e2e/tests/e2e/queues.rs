@@ -151,6 +151,11 @@ fn what_expires_is_a_dead_letter_and_can_be_put_back() {
         assert_eq!(taken[1].header("waypost-dead-queue").as_deref(), Some("q"));
         assert_eq!(taken[1].header("waypost-dead-offset").as_deref(), Some("1"));
         dead.close().await.unwrap();
+        let state = harness::queue(&client, "q").await;
+        let seen = (state.expired, state.dead_lettered, state.first_time_ms);
+        assert_eq!(seen, (3, 3, 0), "{state:?}");
+        let state = harness::queue(&client, "dead-letter").await;
+        assert!(state.first_time_ms > 1_700_000_000_000, "{state:?}");
 
         let forever = QueueSettings {
             ttl_ms: 0,

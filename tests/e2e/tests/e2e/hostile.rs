@@ -1,0 +1,147 @@
+//! Hostile guests beside good ones, at load: the good ones' messages all arrive, once and in order,
+//! and each guilty one is explained.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use waypost_client::{Client, Message};
+
+use crate::harness::{self, Setup, peek_all, repository};
+
+/// What the hostile guest is told to do in turn; `pass` is innocent.
+const ORDERS: [&str; 12] = [
+    "trap",
+    "pass",
+    "loop",
+    "pass",
+    "hog",
+    "recurse",
+    "emit 20 100000",
+    "short",
+    "log 400",
+    "long",
+    "topic $sys/x",
+    "internal",
+];
+const ROUNDS: usize = 8;
+/// Good messages of one batch.
+const BATCH: u64 = 64;
+
+/// A good plugin and a hostile one, each with a route and a queue of its own.
+fn config() -> String {
+    let file = repository("tests/fixtures/plugins/puppet.wasm");
+    let each = ["good", "bad"].map(|name| {
+        format!(
+            "[[queue]]\nname = \"{name}\"\n\
+             [[plugin]]\nname = \"{name}\"\nfile = {file:?}\nrole = \"transform\"\n\
+             limits = {{ memory_bytes = \"8MiB\", output_bytes = \"1MiB\", deadline = \"20ms\" }}\n\
+             [[route]]\nname = \"by-{name}\"\nfrom = \"{name}/#\"\nthrough = [\"{name}\"]\n\
+             to = [\"queue:{name}\"]\n"
+        )
+    });
+    each.concat()
+}
+
+fn order(topic: &str, payload: String, what: &str) -> Message {
+    Message::new(topic, payload).with_header("do", what.to_owned())
+}
+
+/// Publishes good batches until told to stop; gives how many messages, and how long each batch
+/// took to be confirmed.
+async fn good(
+    client: &Client,
+    first: u64,
+    stop: &tokio::sync::watch::Receiver<bool>,
+) -> (u64, Vec<Duration>) {
+    let publisher = client.publisher(Default::default()).await.unwrap();
+    let (mut sent, mut took) = (first, Vec::new());
+    // As many in any case that a figure means something.
+    while !*stop.borrow() || took.len() < 50 {
+        let began = Instant::now();
+        let mut tickets = Vec::new();
+        for number in sent..sent + BATCH {
+            let message = order("good/x", number.to_string(), "pass");
+            tickets.push(publisher.send(&message).await.unwrap());
+        }
+        sent += BATCH;
+        for ticket in tickets {
+            assert_eq!(ticket.await.unwrap().exception, None);
+        }
+        took.push(began.elapsed());
+    }
+    publisher.close().await.unwrap();
+    (sent, took)
+}
+
+/// Gives the hostile guest its orders; says how many messages.
+async fn bad(client: &Client) -> u64 {
+    let publisher = client.publisher(Default::default()).await.unwrap();
+    let mut sent = 0;
+    for _ in 0..ROUNDS {
+        let mut tickets = Vec::new();
+        for what in ORDERS {
+            let message = order("bad/x", format!("{sent} {what}"), what);
+            tickets.push(publisher.send(&message).await.unwrap());
+            sent += 1;
+        }
+        for ticket in tickets {
+            ticket.await.unwrap();
+        }
+    }
+    publisher.close().await.unwrap();
+    sent
+}
+
+fn p99(mut took: Vec<Duration>) -> Duration {
+    took.sort_unstable();
+    took[(took.len() * 99 / 100).min(took.len() - 1)]
+}
+
+#[test]
+fn a_hostile_guest_hurts_only_its_own_messages_at_load() {
+    harness::run(async {
+        let node = Setup::new(&config()).start().await;
+        let (quick, hostile) = (node.client().await, node.client().await);
+        let (stop, stopped) = tokio::sync::watch::channel(true);
+        let (alone, before) = good(&quick, 0, &stopped).await;
+        stop.send_replace(false);
+        let attack = async {
+            let sent = bad(&hostile).await;
+            stop.send_replace(true);
+            sent
+        };
+        let ((all, beside), attacks) = tokio::join!(good(&quick, alone, &stopped), attack);
+        println!(
+            "a good batch confirmed, p99: {:?} alone, {:?} beside {attacks} orders",
+            p99(before),
+            p99(beside)
+        );
+
+        let held = peek_all(&quick, "good").await;
+        assert_eq!(held.len() as u64, all, "each once");
+        for (n, (_, message)) in held.iter().enumerate() {
+            assert_eq!(message.payload, n.to_string(), "in order");
+        }
+        // Of the others, each is in its queue or explained.
+        let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+        let dead = peek_all(&quick, "dead-letter").await;
+        for (_, message) in &dead {
+            let header = |name: &str| {
+                let found = message.headers.iter().find(|(n, _)| n == name);
+                found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+            };
+            assert_eq!(header("waypost-dead-plugin").as_deref(), Some("bad"));
+            let reason = header("waypost-dead-reason").unwrap_or_default();
+            let kind = reason.split(':').next().unwrap_or_default().to_owned();
+            assert!(!kind.is_empty(), "{message:?}");
+            *reasons.entry(kind).or_default() += 1;
+        }
+        println!("dead letters: {reasons:?}");
+        let kept = harness::queue(&quick, "bad").await.messages;
+        assert_eq!(kept + dead.len() as u64, attacks);
+        for kind in ["trap", "deadline"] {
+            assert!(reasons.contains_key(kind), "{reasons:?}");
+        }
+        node.stop().await;
+    });
+}
