@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["waypost-wire", "waypost-core", "waypost-log"],
     ),
     ("waypost-host", &["waypost-wire"]),
+    ("waypost-supply", &[]),
     ("waypost-client", &["waypost-wire"]),
     (
         "waypost-node",
@@ -25,6 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "waypost-log",
             "waypost-shard",
             "waypost-host",
+            "waypost-supply",
         ],
     ),
     (
@@ -35,6 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "waypost-node",
             "waypost-log",
             "waypost-host",
+            "waypost-supply",
         ],
     ),
 ];
@@ -64,6 +67,11 @@ const NEVER: &[(&str, &[&str], &str)] = &[
         "waypost-shard",
         SOCKETS,
         "the simulator drives a shard in virtual time",
+    ),
+    (
+        "waypost-supply",
+        &["tokio", "wasmtime"],
+        "it blocks, and whoever may block calls it; it runs nothing",
     ),
     ("waypost-core", &["rustix"], "core has no disk and no clock"),
     (
