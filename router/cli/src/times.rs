@@ -155,6 +155,30 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
+/// `YYYY-MM-DDThh:mm:ssZ`, from seconds since 1970.
+pub fn format_rfc3339(seconds: u64) -> String {
+    // Far beyond the year 9999 nothing is a time.
+    let seconds = i64::try_from(seconds).unwrap_or(0).min(253_402_300_799);
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let mut year = 1970 + days / 366;
+    while days_since_1970(year + 1, 1, 1) <= days {
+        year += 1;
+    }
+    let mut month = 1;
+    while month < 12 && days_since_1970(year, month + 1, 1) <= days {
+        month += 1;
+    }
+    let day = days - days_since_1970(year, month, 1) + 1;
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The same with thousandths, from milliseconds since 1970.
+pub fn format_rfc3339_ms(ms: u64) -> String {
+    let seconds = format_rfc3339(ms / 1000);
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), ms % 1000)
+}
+
 /// Days of the Gregorian calendar; years are counted from March, so that a leap day ends one.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -178,6 +202,22 @@ mod tests {
     #[test]
     fn times_of_day() {
         assert_eq!(clock(86_400_000 + 3_723_004), "01:02:03.004");
+    }
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        for text in [
+            "1970-01-01T00:00:00Z",
+            "1999-12-31T23:59:59Z",
+            "2000-02-29T12:00:00Z",
+            "2024-03-01T00:00:00Z",
+            "2026-11-30T02:49:07Z",
+            "9999-12-31T23:59:59Z",
+        ] {
+            let ms = rfc3339(text).expect(text);
+            assert_eq!(format_rfc3339(ms / 1000), text);
+            assert_eq!(rfc3339(&format_rfc3339_ms(ms + 7)), Some(ms + 7));
+        }
     }
 
     #[test]

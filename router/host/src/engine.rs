@@ -11,6 +11,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::cache::{self, Cache, CacheKey, CacheOptions};
+use crate::clock::{Clock, SystemClock};
 use crate::compile::{CompileLimits, Compiler, base_config, compile};
 use crate::error::{EngineError, LoadError, LoadErrorKind};
 use crate::imports::{self, HostState};
@@ -39,6 +40,8 @@ pub struct EngineOptions {
     pub cache: Option<CacheOptions>,
     /// Where log lines and metrics of plugins go.
     pub sink: Arc<dyn Sink>,
+    /// What time it is for plugins.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for EngineOptions {
@@ -50,6 +53,7 @@ impl Default for EngineOptions {
             compiler: Compiler::InProcess,
             cache: None,
             sink: Arc::new(NoSink),
+            clock: Arc::new(SystemClock::new()),
         }
     }
 }
@@ -157,7 +161,7 @@ impl Engine {
             Compiler::InProcess => CompileLimits::default().input_bytes,
         };
         let bytes = match source {
-            Source::Bytes(bytes) => bytes.to_vec(),
+            Source::Bytes(bytes) | Source::Read { bytes, .. } => bytes.to_vec(),
             Source::File(path) => {
                 let mut bytes = Vec::new();
                 File::open(path)
@@ -207,7 +211,7 @@ impl Engine {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::File(path) => path.display().fmt(f),
+            Source::File(path) | Source::Read { path, .. } => path.display().fmt(f),
             Source::Bytes(_) => f.write_str("built in"),
         }
     }

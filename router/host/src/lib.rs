@@ -21,6 +21,7 @@
 mod answer;
 mod bindings;
 mod cache;
+mod clock;
 mod compile;
 mod cpu;
 mod effects;
@@ -42,6 +43,7 @@ mod verdict;
 mod verify;
 
 pub use cache::CacheOptions;
+pub use clock::{Clock, SystemClock};
 pub use compile::{COMPILE_SUBCOMMAND, CompileLimits, Compiler, compile_child_main};
 pub use cpu::CpuSpent;
 pub use effects::{

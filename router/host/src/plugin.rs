@@ -73,6 +73,13 @@ pub enum Source {
     File(PathBuf),
     /// Bytes that the program holds.
     Bytes(bytes::Bytes),
+    /// Bytes that were read from a file, so that what was looked at before is what is loaded.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What it held.
+        bytes: bytes::Bytes,
+    },
 }
 
 /// A plugin, as the configuration describes it.
@@ -128,6 +135,7 @@ pub(crate) struct Loaded {
     publishes: bool,
     digest: String,
     imports: Vec<String>,
+    exports: Vec<String>,
     schema: Option<SettingsSchema>,
     settings: Result<(), SettingsError>,
     next_instance: AtomicU32,
@@ -193,7 +201,7 @@ impl Plugin {
             grants: spec.grants.clone(),
             log_meter: LogMeter::new(spec.limits.log_bytes_per_second),
             cpu: CpuMeter::new(spec.limits.cpu_per_second, engine.start),
-            start: engine.start,
+            clock: engine.options.clock.clone(),
         });
         let schema = optional(&exports.schema, "settings")?
             .map(|settings| read_schema(&engine, &around, &instance_pre, settings))
@@ -219,6 +227,7 @@ impl Plugin {
             instance_pre,
             digest,
             imports,
+            exports: exports.into_names(),
             schema,
             settings,
         })))
@@ -237,6 +246,25 @@ impl Plugin {
     /// The functions that its component imports, such as `log.log`; all are of the contract.
     pub fn imports(&self) -> &[String] {
         &self.0.imports
+    }
+
+    /// The interfaces of the contract that its component exports and this host calls, with their
+    /// versions, such as `waypost:plugin/filter@0.1.1`.
+    pub fn exports(&self) -> &[String] {
+        &self.0.exports
+    }
+
+    /// The version of the contract that its component was built with.
+    pub fn contract(&self) -> &str {
+        let versions = self
+            .0
+            .exports
+            .iter()
+            .filter_map(|name| name.rsplit_once('@'));
+        versions
+            .map(|(_, version)| version)
+            .max()
+            .unwrap_or_default()
     }
 
     /// SHA-256 of its component in hex: what was loaded, whatever its file holds by now.

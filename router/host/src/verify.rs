@@ -229,6 +229,15 @@ pub(crate) struct Exports {
     pub schema: Option<String>,
 }
 
+impl Exports {
+    /// Their names, those that are there.
+    pub fn into_names(self) -> Vec<String> {
+        let needed = [self.lifecycle, self.role];
+        let optional = [self.wakes, self.schema].into_iter().flatten();
+        needed.into_iter().chain(optional).collect()
+    }
+}
+
 /// Checks `lifecycle` and the interface of `role`, and `wakes` and `schema` where they are.
 pub(crate) fn check_exports(
     engine: &Engine,

@@ -1,10 +1,11 @@
 //! Backups of the running node, in `<data_dir>/backups/NAME`, one at a time.
 //!
 //! The shard's thread says what belongs to one, the thread of the log's jobs links it, and a thread
-//! of its own copies what must be copied: neither publishers nor the log's work wait for that.
+//! of its own links what is kept of plugins and copies what must be copied: neither publishers nor
+//! the log's work wait for that.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 use waypost_log::backup::{BackedUp, Copying};
@@ -12,6 +13,7 @@ use waypost_log::{IoError, Log, OpenError, RealVfs};
 use waypost_wire::Code;
 
 use crate::config::names;
+use crate::plugins::Plugins;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,7 @@ pub(crate) type BackupReply = oneshot::Sender<Result<(PathBuf, BackedUp), Backup
 /// The backup that is being made, if one is.
 pub(crate) struct Backups {
     dir: PathBuf,
+    plugins: Arc<Plugins>,
     making: Option<(PathBuf, BackupReply)>,
     copied: mpsc::Receiver<Result<BackedUp, OpenError>>,
     copied_send: mpsc::Sender<Result<BackedUp, OpenError>>,
@@ -58,10 +61,11 @@ pub(crate) struct Backups {
 
 impl Backups {
     /// For the node with this data directory.
-    pub fn new(data_dir: &Path) -> Backups {
+    pub fn new(data_dir: &Path, plugins: Arc<Plugins>) -> Backups {
         let (copied_send, copied) = mpsc::channel();
         Backups {
             dir: data_dir.join("backups"),
+            plugins,
             making: None,
             copied,
             copied_send,
@@ -115,10 +119,11 @@ impl Backups {
             Ok(copying) => copying,
             Err(error) => return self.finish(Err(error.into())),
         };
-        let copied = self.copied_send.clone();
+        let (copied, plugins) = (self.copied_send.clone(), self.plugins.clone());
+        let path = self.making.as_ref().map(|(path, _)| path.clone());
         let spawned = std::thread::Builder::new()
             .name("waypost-backup".into())
-            .spawn(move || drop(copied.send(copying.run(&RealVfs))));
+            .spawn(move || drop(copied.send(copy(copying, &plugins, path.as_deref()))));
         if let Err(source) = spawned {
             // Comes back by the next poll, which lets go of the files.
             let error = IoError {
@@ -151,4 +156,14 @@ impl Backups {
         };
         let _ = reply.send(answer);
     }
+}
+
+/// The backup is complete when the log's part is: it comes last.
+fn copy(copying: Copying, plugins: &Plugins, path: Option<&Path>) -> Result<BackedUp, OpenError> {
+    let linked = path.map(|path| plugins.link_into(path)).transpose();
+    let (files, bytes) = linked.map_err(IoError::from)?.unwrap_or_default();
+    let mut done = copying.run(&RealVfs)?;
+    done.files += files;
+    done.bytes += bytes;
+    Ok(done)
 }

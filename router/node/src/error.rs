@@ -7,6 +7,7 @@ use waypost_log::OpenError;
 use waypost_shard::ManageError;
 
 use crate::admin::AdminError;
+use crate::plugins::Untrusted;
 use crate::tls::TlsError;
 
 /// See [`crate::Node::start`].
@@ -29,6 +30,9 @@ pub enum StartError {
     /// Plugins cannot run here at all.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A plugin's component is not signed as it must be.
+    #[error(transparent)]
+    Untrusted(Untrusted),
     /// A plugin cannot be loaded.
     #[error(transparent)]
     Plugin(#[from] LoadError),

@@ -52,7 +52,10 @@ mod workers;
 
 pub use error::StartError;
 pub use node::{Node, Running, StartOptions};
-pub use plugins::{check_conflicts, plugin_spec};
+pub use plugins::{
+    CopyError, RestoredPlugins, Untrusted, check_conflicts, check_deployed_trust, plugin_spec,
+    restore_plugins,
+};
 
 /// Unpredictable bits from the operating system.
 fn random_u64() -> u64 {

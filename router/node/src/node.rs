@@ -27,7 +27,7 @@ use crate::identity::Identities;
 use crate::lanes::{Lanes, Spread};
 use crate::live::Hub;
 use crate::metrics::Metrics;
-use crate::plugins::{Opening, Plugins};
+use crate::plugins::{self, Opening, Plugins};
 use crate::routing::CurrentRouting;
 use crate::shard_thread::{self, Command, ShardHandle};
 use crate::stream_io::StreamError;
@@ -228,6 +228,7 @@ impl Starting {
             workers: workers.clone(),
             queues: queues.map(|q| (q.name, q.settings.from)).collect(),
         })?;
+        let plugins = Arc::new(plugins);
 
         let (fatal_send, fatal) = mpsc::channel();
         let metrics = self.metrics.clone();
@@ -247,6 +248,7 @@ impl Starting {
                 alarms: self.alarms.clone(),
                 metrics,
                 disk: disk.clone(),
+                plugins: plugins.clone(),
             },
             self.data.clone(),
             move |why| {
@@ -278,7 +280,7 @@ impl Starting {
             alarms: self.alarms.clone(),
             shard,
             routing,
-            plugins: Arc::new(plugins),
+            plugins,
             route_turns: RouteTurns::default(),
             workers,
             hub,
@@ -301,6 +303,8 @@ impl Starting {
             .spawn(accept(shared.clone(), endpoint.clone(), configs, spread));
         let watch = disk::watch(disk, self.alarms.clone());
         lanes.handle(0).spawn(watch);
+        let again = plugins::pull_again(shared.plugins.clone());
+        lanes.handle(0).spawn(again);
         give_back_memory();
         Ok(Running {
             shared,

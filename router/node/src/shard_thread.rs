@@ -27,6 +27,7 @@ use crate::clock::{Clock, wall_ms};
 use crate::disk::Disk;
 use crate::mailbox::{Inbox, Mailbox};
 use crate::metrics::Metrics;
+use crate::plugins::Plugins;
 
 /// Bytes of publishes that are taken into one group at most; what is left waits for the next.
 const GROUP_BYTES: u64 = 1 << 20;
@@ -262,6 +263,7 @@ pub(crate) struct Around {
     pub alarms: Arc<Alarms>,
     pub metrics: Arc<Metrics>,
     pub disk: Arc<Disk>,
+    pub plugins: Arc<Plugins>,
 }
 
 /// Starts the shard's thread. `fatal` is called when nothing can be confirmed any more. `held` is
@@ -279,6 +281,7 @@ pub(crate) fn start(
         alarms,
         metrics,
         disk,
+        plugins,
     } = around;
     let (jobs, jobs_in) = mpsc::channel::<Job<RealVfs>>();
     let (done, jobs_done) = mpsc::channel();
@@ -297,7 +300,7 @@ pub(crate) fn start(
         alarms,
         metrics,
         counted: Counters::default(),
-        backups: Backups::new(disk.dir()),
+        backups: Backups::new(disk.dir(), plugins),
         disk,
         publishers: HashMap::new(),
         consumers: HashMap::new(),

@@ -1,4 +1,4 @@
-//! `waypost backup`: a copy of a running node's queues, on the node's disk.
+//! `waypost backup`: a copy of a running node's queues and plugins, on the node's disk.
 
 use serde_json::json;
 
@@ -6,13 +6,13 @@ use crate::connect::ConnectArgs;
 use crate::output::Output;
 use crate::units::{counted, size};
 
-/// Make a backup of a running node's queues, on the node's own disk
+/// Make a backup of a running node's queues and plugins, on the node's own disk
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example: waypost backup before-upgrade
 
 The backup is in `backups/NAME` of the node's data directory, and holds all that was confirmed
-before. It shares large files with the node: copy it elsewhere before you need it. `waypost restore`
+before, and the plugins and routes that came over the network. It shares large files with the node: copy it elsewhere before you need it. `waypost restore`
 makes a data directory of it. Certificates, tokens and the configuration are not in it.")]
 pub struct BackupArgs {
     /// Its name; one that exists is not written over

@@ -49,6 +49,8 @@ pub fn run(args: CheckArgs, output: Output) -> anyhow::Result<()> {
         Some(config) => {
             let mut errors = check_plugins(&path, config)?;
             let conflicts = waypost_node::check_conflicts(config);
+            let untrusted = waypost_node::check_deployed_trust(config);
+            errors.extend(untrusted.iter().map(|e| format!("{}: {e}", path.display())));
             errors.extend(conflicts.iter().map(|e| format!("{}: {e}", path.display())));
             errors
         }
@@ -147,7 +149,10 @@ fn check_plugin(
     plugin: &PluginConfig,
     destinations: Vec<String>,
 ) -> Option<String> {
-    let spec = waypost_node::plugin_spec(config, plugin, destinations)?;
+    let spec = match waypost_node::plugin_spec(config, plugin, destinations) {
+        Ok(spec) => spec?,
+        Err(error) => return Some(error.to_string()),
+    };
     let loaded = match engine.load(spec) {
         Ok(loaded) => loaded,
         Err(error) => return Some(error.to_string()),

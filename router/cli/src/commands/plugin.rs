@@ -9,13 +9,21 @@ mod component;
 mod deploy;
 #[cfg(feature = "node")]
 pub mod guest;
+mod keygen;
 mod logs;
 mod ls;
 #[cfg(feature = "node")]
 mod new;
+mod pull;
+mod push;
+mod registry;
+#[cfg(feature = "node")]
+mod replay;
 #[cfg(feature = "node")]
 mod shelf;
 mod show;
+mod sign;
+mod signed;
 #[cfg(feature = "node")]
 mod test;
 #[cfg(feature = "node")]
@@ -56,6 +64,10 @@ enum PluginCommand {
     Bench(bench::BenchArgs),
     #[cfg(feature = "node")]
     Verify(verify::VerifyArgs),
+    Keygen(keygen::KeygenArgs),
+    Sign(sign::SignArgs),
+    Push(push::PushArgs),
+    Pull(pull::PullArgs),
     Deploy(deploy::DeployArgs),
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
@@ -81,6 +93,10 @@ pub fn run(args: PluginArgs, output: Output) -> anyhow::Result<()> {
         PluginCommand::Bench(args) => bench::run(&args, output),
         #[cfg(feature = "node")]
         PluginCommand::Verify(args) => verify::run(&args, output),
+        PluginCommand::Keygen(args) => keygen::run(&args, output),
+        PluginCommand::Sign(args) => sign::run(&args, output),
+        PluginCommand::Push(args) => push::run(&args, output),
+        PluginCommand::Pull(args) => pull::run(&args, output),
         PluginCommand::Deploy(args) => deploy::run(args, output),
         PluginCommand::Ls(args) => ls::run(&args, output),
         PluginCommand::Show(args) => show::run(&args, output),

@@ -23,6 +23,8 @@ pub struct TestSetup {
     pub publish: Vec<String>,
     /// Messages in a call.
     pub batch: Option<usize>,
+    /// In the time of the messages.
+    pub time: Option<bool>,
 }
 
 /// As it stands in the file.
@@ -38,6 +40,7 @@ pub struct RawTest {
     #[serde(default)]
     publish: Vec<String>,
     batch: Option<Spanned<usize>>,
+    time: Option<bool>,
 }
 
 impl TestSetup {
@@ -61,6 +64,7 @@ impl TestSetup {
         merged.role = own.role.or(merged.role);
         merged.grants = own.grants.or(merged.grants);
         merged.batch = own.batch.or(merged.batch);
+        merged.time = own.time.or(merged.time);
         Ok(merged)
     }
 
@@ -107,6 +111,7 @@ impl RawTest {
             grants: self.grants,
             publish: self.publish,
             batch: self.batch.map(Spanned::into_inner),
+            time: self.time,
         })
     }
 }

@@ -7,6 +7,9 @@
 //! {"verdict":"to","destinations":["queue:a"],"log":[{"level":"info","text":"…"}]}
 //! ```
 //!
+//! With a time of its own (`--time`), each ring of the plugin's timer has an entry too, with the
+//! verdict `timer` and the time `at_ms`, between those of the messages before and after it.
+//!
 //! `message` and `messages` are what goes on, whole, in the form of `pub --json-lines`. What a call
 //! did beside its answer (`log`, `metrics`, `state`, `published`, `timer_ms`) stands with the last
 //! message of that call.
@@ -21,8 +24,9 @@ use super::state::Write;
 use crate::messages;
 
 /// The keys that an entry can have.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 14] = [
     "verdict",
+    "at_ms",
     "reason",
     "message",
     "messages",
@@ -62,19 +66,31 @@ impl Effects {
     }
 }
 
-/// What became of one message.
+/// What the plugin was called for.
+#[derive(Clone, Copy, Debug)]
+pub enum Cause<'a> {
+    /// A message.
+    Message(&'a Input),
+    /// Its timer, at this time.
+    Timer {
+        /// In ms since 1970.
+        at_ms: u64,
+    },
+}
+
+/// What became of one message, or of a ring of the timer.
 #[derive(Debug)]
 pub struct Entry<'a> {
     /// The message.
-    pub input: &'a Input,
-    /// What the plugin said, or how the call failed.
+    pub cause: Cause<'a>,
+    /// What the plugin said, or how the call failed; for a timer, to pass is to be done.
     pub verdict: Result<Verdict, CallError>,
     /// What the call did beside, with its last message.
     pub effects: Effects,
 }
 
 /// A verdict's word. `failed` is what meets the plugin's `on_error`.
-pub fn word(verdict: &Result<Verdict, CallError>) -> &'static str {
+fn word(verdict: &Result<Verdict, CallError>) -> &'static str {
     match verdict {
         Ok(Verdict::Pass) => "pass",
         Ok(Verdict::Drop(_)) => "drop",
@@ -89,6 +105,22 @@ pub fn word(verdict: &Result<Verdict, CallError>) -> &'static str {
 }
 
 impl Entry<'_> {
+    /// Its word: the verdict's, or `timer`.
+    pub fn word(&self) -> &'static str {
+        match (self.cause, &self.verdict) {
+            (Cause::Timer { .. }, Ok(_)) => "timer",
+            (_, verdict) => word(verdict),
+        }
+    }
+
+    /// The line of its message, where it has one.
+    pub fn line(&self) -> Option<usize> {
+        match self.cause {
+            Cause::Message(input) => Some(input.line),
+            Cause::Timer { .. } => None,
+        }
+    }
+
     /// Whether it meets the plugin's `on_error`.
     pub fn is_failed(&self) -> bool {
         matches!(self.verdict, Ok(Verdict::Violation(_)) | Err(_))
@@ -96,10 +128,10 @@ impl Entry<'_> {
 
     /// The message as it goes on, where it does so changed.
     pub fn edited(&self) -> Option<Message> {
-        let Ok(Verdict::Edit(edit)) = &self.verdict else {
+        let (Ok(Verdict::Edit(edit)), Cause::Message(input)) = (&self.verdict, self.cause) else {
             return None;
         };
-        let mut message = self.input.message.clone();
+        let mut message = input.message.clone();
         edit.as_ref().clone().apply(&mut message);
         Some(message)
     }
@@ -107,7 +139,10 @@ impl Entry<'_> {
     /// As JSON; `destinations` are the plugin's.
     pub fn to_json(&self, destinations: &[String]) -> Value {
         let mut object = Map::new();
-        object.insert("verdict".into(), word(&self.verdict).into());
+        object.insert("verdict".into(), self.word().into());
+        if let Cause::Timer { at_ms } = self.cause {
+            object.insert("at_ms".into(), at_ms.into());
+        }
         self.put_verdict(&mut object, destinations);
         self.put_effects(&mut object);
         Value::Object(object)

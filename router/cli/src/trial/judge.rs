@@ -84,7 +84,7 @@ impl Judge {
         self.found.push(to_line(&found));
         self.outcome.summary.add(entry);
         if let Some(Differs { differences, .. }) = &differs {
-            let line = entry.input.line;
+            let line = entry.line().unwrap_or_default();
             let differences = differences.iter().map(|d| (line, d.clone()));
             self.outcome.differences.extend(differences);
         }

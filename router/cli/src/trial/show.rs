@@ -6,10 +6,11 @@ use serde_json::Value;
 use waypost_client::Message;
 use waypost_host::{Sample, Verdict};
 
-use super::entry::{Effects, Entry, level_name, word};
+use super::entry::{Cause, Effects, Entry, level_name};
 use super::expect::Difference;
 use crate::messages::{preview, printable};
 use crate::output::Style;
+use crate::times;
 use crate::units::counted;
 
 /// Columns of a verdict: the longest is `dead-letter`.
@@ -17,21 +18,26 @@ const WORD: usize = 11;
 
 /// An entry: its line, topic and verdict, then what changed and what else the plugin did.
 pub fn entry(entry: &Entry<'_>, destinations: &[String], style: Style) -> Vec<String> {
-    let word = word(&entry.verdict);
+    let word = entry.word();
     let padded = format!("{word:<WORD$}");
     let shown = match word {
-        "pass" | "edit" | "emit" | "to" => style.green(&padded),
+        "pass" | "edit" | "emit" | "to" | "timer" => style.green(&padded),
         "failed" => style.red(&padded),
         _ => style.bold(&padded),
     };
-    let topic = style.cyan(&printable(&entry.input.message.topic));
     let about = about(entry, destinations);
-    let mut lines = vec![format!(
-        "{:>5}  {shown}  {topic}  {about}",
-        entry.input.line
-    )];
-    if let Some(edited) = entry.edited() {
-        lines.extend(changes(&entry.input.message, &edited, style));
+    let mut lines = match entry.cause {
+        Cause::Message(input) => {
+            let topic = style.cyan(&printable(&input.message.topic));
+            vec![format!("{:>5}  {shown}  {topic}  {about}", input.line)]
+        }
+        Cause::Timer { at_ms } => {
+            let at = style.dim(&times::format_rfc3339_ms(at_ms));
+            vec![format!("       {shown}  {at}  {about}")]
+        }
+    };
+    if let (Some(edited), Cause::Message(input)) = (entry.edited(), entry.cause) {
+        lines.extend(changes(&input.message, &edited, style));
     }
     if let Ok(Verdict::Emit(emitted)) = &entry.verdict {
         for outgoing in emitted {
@@ -214,7 +220,7 @@ pub struct Summary(BTreeMap<&'static str, u64>);
 impl Summary {
     /// Counts an entry.
     pub fn add(&mut self, entry: &Entry<'_>) {
-        *self.0.entry(word(&entry.verdict)).or_default() += 1;
+        *self.0.entry(entry.word()).or_default() += 1;
     }
 
     /// Messages that meet the plugin's `on_error`.
@@ -222,9 +228,10 @@ impl Summary {
         self.0.get("failed").copied().unwrap_or_default()
     }
 
-    /// How many there were.
+    /// How many messages there were.
     pub fn messages(&self) -> u64 {
-        self.0.values().sum()
+        let of_messages = self.0.iter().filter(|(word, _)| **word != "timer");
+        of_messages.map(|(_, count)| count).sum()
     }
 
     /// Word and count, of those that there were.

@@ -10,8 +10,15 @@ use tempfile::TempDir;
 
 #[cfg(feature = "node")]
 mod plugin_tools;
+mod pushing;
+#[path = "../../../../tests/e2e/tests/e2e/registry.rs"]
+#[expect(dead_code, reason = "other tests use more of it")]
+mod registry;
 #[cfg(feature = "node")]
 mod shelf;
+mod signing;
+#[cfg(feature = "node")]
+mod trials;
 #[cfg(feature = "node")]
 mod with_a_node;
 
@@ -92,6 +99,10 @@ const CLIENT_COMMANDS: &[&[&str]] = &[
     &["plugin"],
     &["plugin", "ls"],
     &["plugin", "show"],
+    &["plugin", "push"],
+    &["plugin", "pull"],
+    &["plugin", "keygen"],
+    &["plugin", "sign"],
     &["plugin", "deploy"],
     &["plugin", "rollback"],
     &["plugin", "pause"],

@@ -100,7 +100,10 @@ fn mistakes_of_a_newcomer() {
             "waypost-plugin.toml:1:1: missing field `language`",
         ),
         (&["plugin", "test"], "no waypost-plugin.toml in"),
-        (&["plugin", "test", &magnitude], "--input <FILE>"),
+        (
+            &["plugin", "test", &magnitude],
+            "on which messages? --input FILE",
+        ),
         (
             &["plugin", "test", &magnitude, "--input", &broken],
             "broken.jsonl:3: unknown field `topc`",

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use wasmtime::component::LinkerInstance;
@@ -98,15 +97,11 @@ pub(super) fn log(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
 pub(super) fn clock(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
     instance.func_wrap("now-ms", |mut store, (): ()| {
         store.data_mut().enter("clock.now-ms")?;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Ok((u64::try_from(now.as_millis()).unwrap_or(u64::MAX),))
+        Ok((store.data().around.clock.now_ms(),))
     })?;
     instance.func_wrap("monotonic-ns", |mut store, (): ()| {
         store.data_mut().enter("clock.monotonic-ns")?;
-        let elapsed = store.data().around.start.elapsed();
-        Ok((u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),))
+        Ok((store.data().around.clock.monotonic_ns(),))
     })
 }
 

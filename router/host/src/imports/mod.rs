@@ -13,12 +13,12 @@ mod publish;
 mod state;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use wasmtime::component::{ComponentType, Lift, Linker, Lower};
 
 use crate::Limits;
 use crate::answer::Output;
+use crate::clock::Clock;
 use crate::cpu::CpuMeter;
 use crate::effects::Published;
 use crate::grants::Grants;
@@ -60,7 +60,7 @@ pub(crate) struct Surroundings {
     pub grants: Grants,
     pub log_meter: LogMeter,
     pub cpu: CpuMeter,
-    pub start: Instant,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What the guest is being called for.

@@ -7,7 +7,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-fn file_error(doc: &Document<'_>, found: &Found<String>, path: &Path, error: impl ToString) {
+pub(super) fn file_error(
+    doc: &Document<'_>,
+    found: &Found<String>,
+    path: &Path,
+    error: impl ToString,
+) {
     let problem = Problem::File {
         path: path.display().to_string(),
         error: error.to_string(),

@@ -15,6 +15,7 @@ pub(crate) mod plugins;
 mod queues;
 mod read;
 mod sections;
+mod supply;
 #[cfg(test)]
 mod tests;
 pub mod units;
@@ -22,6 +23,7 @@ pub mod units;
 pub use error::{ConfigError, ConfigErrors, Problem};
 pub use plugins::PluginTextError;
 pub(crate) use sections::parse_destination;
+pub use supply::{CredentialsConfig, PluginsConfig, RegistryConfig};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use std::time::Duration;
 use waypost_core::journal::GroupOptions;
 use waypost_core::queue::Settings;
 use waypost_shard::Start;
+use waypost_supply::{Reference, TrustedKeys};
 use waypost_wire::Filter;
 
 /// The queue for what could not be processed. It exists whether the file names it or not.
@@ -49,6 +52,10 @@ pub struct Config {
     pub log: LogConfig,
     /// `[[queue]]`, always with [`DEAD_LETTER`].
     pub queues: Vec<QueueConfig>,
+    /// `[plugins]`
+    pub supply: PluginsConfig,
+    /// `[[registry]]`
+    pub registries: Vec<RegistryConfig>,
     /// `[[plugin]]`
     pub plugins: Vec<PluginConfig>,
     /// `[routing]`
@@ -195,6 +202,24 @@ pub enum PluginSource {
     Digest(String),
     /// It comes over the network (`deployed = true`); the file says all else.
     Deployed,
+    /// From a registry.
+    Oci {
+        /// Its name there.
+        reference: Reference,
+        /// What was pulled under it: the hexadecimal digits of the component's SHA-256.
+        digest: Option<String>,
+    },
+}
+
+impl PluginSource {
+    /// The digest under which the component lies in the data directory, if it is one that does.
+    pub fn digest(&self) -> Option<&str> {
+        match self {
+            PluginSource::Digest(digest) => Some(digest),
+            PluginSource::Oci { digest, .. } => digest.as_deref(),
+            PluginSource::File(_) | PluginSource::Builtin(_) | PluginSource::Deployed => None,
+        }
+    }
 }
 
 /// An import that a plugin may use.
@@ -279,6 +304,8 @@ pub struct PluginConfig {
     pub name: String,
     /// Its component.
     pub source: PluginSource,
+    /// Who must have signed its component, instead of those of [`PluginsConfig`].
+    pub trusted_keys: Option<TrustedKeys>,
     /// Which of its roles is meant; needed only where the component exports several.
     pub role: Option<waypost_host::Role>,
     /// What it is told at its start, in the order of the file: scalars, with tables and arrays

@@ -16,6 +16,7 @@ pub(super) enum Kind {
     Role,
     Token,
     Certificate,
+    Registry,
 }
 
 impl Kind {
@@ -28,6 +29,7 @@ impl Kind {
             Kind::Role => "role",
             Kind::Token => "token",
             Kind::Certificate => "common name",
+            Kind::Registry => "registry",
         }
     }
 }

@@ -126,6 +126,7 @@ pub(super) fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<Plug
         &OnError::ALL.map(|on_error| (on_error.as_str(), on_error)),
     );
     plugin.line = table.doc.line(table.at);
+    plugin.trusted_keys = super::supply::trusted_keys(&mut table);
     grants(&mut table, &mut plugin);
     if let Some(PluginSource::Builtin(name)) = &source {
         check_stock(&table, name, &plugin);
@@ -140,6 +141,10 @@ pub(super) fn plugin(mut table: Table<'_, '_>, names: &mut Names) -> Option<Plug
     if let Some(part) = table.table("retry") {
         let at = numbers(part, &RETRY, &mut plugin.retry);
         pauses(&table, at, "retry", plugin.retry.check());
+    }
+    if let (Some(PluginSource::Builtin(_)), true) = (&source, table.has("trusted_keys")) {
+        let text = "trusted_keys says nothing of a builtin plugin, which is a part of the program";
+        table.error(table.at, Problem::Other(text.to_owned()));
     }
     table.finish();
     plugin.name = name?.value;
@@ -171,10 +176,10 @@ fn settings_files(table: &mut Table<'_, '_>, plugin: &mut PluginConfig) {
 /// Exactly one of the keys that say where the code is.
 fn source(table: &mut Table<'_, '_>) -> Option<PluginSource> {
     let doc = table.doc;
-    let keys = ["file", "builtin", "digest", "deployed"];
+    let keys = ["file", "builtin", "digest", "deployed", "oci"];
     let has = keys.map(|key| table.has(key));
     let (file, builtin) = (table.string("file"), table.string("builtin"));
-    let digest = table.string("digest");
+    let (digest, oci) = (table.string("digest"), table.string("oci"));
     let is_deployed = table.boolean("deployed", false);
     let named: Vec<&str> = keys
         .into_iter()
@@ -199,9 +204,10 @@ fn source(table: &mut Table<'_, '_>) -> Option<PluginSource> {
         }
         ["digest"] => digest_source(doc, &digest?),
         ["deployed"] => Some(PluginSource::Deployed),
+        ["oci"] => oci_source(doc, &oci?),
         [] => {
-            let text = "missing key \"file\", \"builtin\", \"digest\" or \"deployed\"".to_owned();
-            table.error(table.at, Problem::Other(text));
+            let text = "missing key \"file\", \"builtin\", \"digest\", \"oci\" or \"deployed\"";
+            table.error(table.at, Problem::Other(text.to_owned()));
             None
         }
         several => {
@@ -218,6 +224,19 @@ fn digest_source(doc: &Document<'_>, found: &Found<String>) -> Option<PluginSour
         None => {
             let problem = Problem::unexpected(format!("{:?}", found.value), DIGEST_EXPECTED);
             doc.error(&found.place, found.at, problem);
+            None
+        }
+    }
+}
+
+fn oci_source(doc: &Document<'_>, found: &Found<String>) -> Option<PluginSource> {
+    match Reference::parse(&found.value) {
+        Ok(reference) => Some(PluginSource::Oci {
+            reference,
+            digest: None,
+        }),
+        Err(error) => {
+            doc.error(&found.place, found.at, Problem::Other(error.to_string()));
             None
         }
     }
@@ -388,6 +407,7 @@ impl PluginConfig {
         PluginConfig {
             name: name.into(),
             source,
+            trusted_keys: None,
             role: None,
             settings: Vec::new(),
             grants: GRANTS_DEFAULT.to_vec(),

@@ -9,6 +9,7 @@ use super::names::{Kind, Names, is_name};
 use super::plugins::plugin;
 use super::queues::queue;
 use super::read::{Document, Found, Table, start};
+use super::supply;
 use super::units::format_size;
 use super::*;
 use toml::de::DeTable;
@@ -60,6 +61,10 @@ fn document(doc: &Document<'_>, entries: &DeTable<'_>) -> Config {
     if !config.queues.iter().any(|q| q.name == DEAD_LETTER) {
         let dead_letter = QueueConfig::new(DEAD_LETTER, &config.limits);
         config.queues.push(dead_letter);
+    }
+    config.supply = section(&mut root, "plugins", supply::plugins);
+    for table in root.tables("registry", "host") {
+        config.registries.extend(supply::registry(table, names));
     }
     for table in root.tables("plugin", "name") {
         config.plugins.extend(plugin(table, names));

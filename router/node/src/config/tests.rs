@@ -316,7 +316,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
          on_error = 'panic'\nlimits = { deadlin = '1s' }\n\
          [[plugin]]\nname = 's'\nfile = 'no/such.wasm'\n",
         &[
-            "1:1: [[plugin]] \"p\": missing key \"file\", \"builtin\", \"digest\" or \"deployed\"",
+            "1:1: [[plugin]] \"p\": missing key \"file\", \"builtin\", \"digest\", \"oci\" or \"deployed\"",
             "3:1: [[plugin]] \"q\": has file and builtin, expected one of them",
             "9:11: [[plugin]] \"r\" builtin: unknown plugin \"quake-magnitud\", did you mean \
              \"quake-magnitude\"?",
@@ -352,7 +352,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
              1 to 1000000",
             "12:1: [[plugin]] \"p\" retry: unknown key \"paus\", did you mean \"pause\"?",
             "13:1: [[plugin]] \"q\": has file and deployed, expected one of them",
-            "17:1: [[plugin]] \"r\": missing key \"file\", \"builtin\", \"digest\" or \"deployed\"",
+            "17:1: [[plugin]] \"r\": missing key \"file\", \"builtin\", \"digest\", \"oci\" or \"deployed\"",
             "20:1: [[plugin]] \"s\": is granted \"publish\", but names no topics: publish = \
              [\"some/#\"]",
             "24:1: [[plugin]] \"t\" publish[0]: filter $x/# begins with '$': such topics are the \

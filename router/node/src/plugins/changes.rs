@@ -6,6 +6,7 @@ use super::error::ChangeError;
 use super::live::{Plugins, Prepared, State};
 use super::record::{Pair, Pause, SlotRecord, Texts, Version};
 use super::slot::{Code, Origin, Slot};
+use super::trust;
 use crate::clock::wall_ms;
 use crate::config::{self, PluginConfig, PluginSource};
 use crate::shelf;
@@ -22,6 +23,8 @@ pub(crate) struct Deploy {
     pub name: String,
     /// SHA-256 of a component that has come, in hexadecimal digits.
     pub digest: String,
+    /// Its signature, as minisign writes it; empty where none came.
+    pub signature: String,
     pub by: String,
     /// What is not named is that of the active version; else the default.
     pub inherit: bool,
@@ -119,6 +122,11 @@ impl Plugins {
         let (origin, base, record) = self.base(deploy)?;
         let config = deploy.config(base)?;
         let bytes = self.store.check_blob(&deploy.digest)?;
+        if !deploy.signature.is_empty() {
+            let signature = trust::parse(&config, &deploy.signature)?;
+            trust::check_new(&self.data_dir, &config, &self.trusted_keys, &signature)?;
+            self.store.put_signature(&deploy.digest, &signature)?;
+        }
         let number = record.as_ref().map_or(1, SlotRecord::next_number);
         let version = Version {
             deployed_ms: wall_ms(),
@@ -194,7 +202,10 @@ impl Plugins {
     }
 
     /// Loads and starts a version for every route that goes through its slot.
-    fn prepare_all(&self, config: &PluginConfig) -> Result<(Code, Vec<Prepared>), ChangeError> {
+    pub(super) fn prepare_all(
+        &self,
+        config: &PluginConfig,
+    ) -> Result<(Code, Vec<Prepared>), ChangeError> {
         let uses = self.uses(&self.state(), &config.name);
         let mut prepared = Vec::new();
         for destinations in uses {
@@ -204,7 +215,8 @@ impl Plugins {
             let text = format!("plugin '{}' cannot be tried", config.name);
             return Err(ChangeError::Conflict(text));
         };
-        Ok((self.code(config, &first.plugin)?, prepared))
+        let code = self.code(config, &first.plugin, first.signed_by);
+        Ok((code, prepared))
     }
 
     /// Steps 2 to 4.
@@ -226,10 +238,8 @@ impl Plugins {
             .collect();
         self.replace(state, prepared);
         self.tell(&slot);
-        let own = &slot.config.source;
-        state
-            .pending
-            .retain(|digest| *own != PluginSource::Digest(digest.clone()));
+        let own = slot.config.source.digest();
+        state.pending.retain(|digest| own != Some(digest.as_str()));
         self.clean(state);
         Ok(())
     }
@@ -410,6 +420,7 @@ fn named_by_config(slot: &Slot, what: &str) -> ChangeError {
     let where_from = match &slot.config.source {
         PluginSource::File(path) => format!(" ({})", path.display()),
         PluginSource::Builtin(name) => format!(" (builtin {name})"),
+        PluginSource::Oci { reference, .. } => format!(" ({reference})"),
         PluginSource::Digest(_) | PluginSource::Deployed => String::new(),
     };
     ChangeError::Conflict(format!(

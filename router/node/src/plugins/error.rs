@@ -3,7 +3,9 @@
 use waypost_host::{InstanceError, LoadError};
 use waypost_wire::Code;
 
+use super::pull::PullError;
 use super::store::StoreError;
+use super::trust::Untrusted;
 use crate::config::PluginTextError;
 
 /// See the variants. Whatever it is, all is as it was before.
@@ -27,6 +29,12 @@ pub(crate) enum ChangeError {
         plugin: String,
         error: PluginTextError,
     },
+    /// The component is not signed as it must be.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// The component does not come from its registry.
+    #[error(transparent)]
+    Pull(#[from] PullError),
     /// The component is not one that this node can run.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -53,9 +61,11 @@ impl ChangeError {
         match self {
             ChangeError::NotFound { .. } => Code::NotFound,
             ChangeError::Store(StoreError::NoComponent { .. }) => Code::NotFound,
-            ChangeError::Store(StoreError::Length { .. } | StoreError::Digest { .. }) => {
-                Code::Invalid
-            }
+            ChangeError::Store(
+                StoreError::Length { .. }
+                | StoreError::Digest { .. }
+                | StoreError::Signatures { .. },
+            ) => Code::Invalid,
             ChangeError::Store(StoreError::Damaged { .. }) => Code::Damaged,
             ChangeError::Store(StoreError::Io { error, .. })
                 if error.kind() == std::io::ErrorKind::StorageFull =>
@@ -64,10 +74,14 @@ impl ChangeError {
             }
             ChangeError::Store(_) | ChangeError::Engine(_) => Code::Internal,
             ChangeError::Conflict(_) => Code::Conflict,
+            ChangeError::Pull(_) => Code::Internal,
             ChangeError::Exists(_) => Code::Exists,
             ChangeError::Busy(_) => Code::Busy,
             ChangeError::Closed => Code::Draining,
-            ChangeError::Load(LoadError { kind, .. }) => match kind {
+            ChangeError::Untrusted(Untrusted::Trust { .. }) => Code::Invalid,
+            ChangeError::Untrusted(Untrusted::Signature { .. }) => Code::Internal,
+            ChangeError::Load(LoadError { kind, .. })
+            | ChangeError::Untrusted(Untrusted::Load(LoadError { kind, .. })) => match kind {
                 Kind::Read(_) | Kind::CompilerProcess { .. } => Code::Internal,
                 Kind::TooLarge { .. } => Code::TooLarge,
                 _ => Code::Invalid,

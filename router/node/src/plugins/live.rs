@@ -16,21 +16,24 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use waypost_core::route::Route;
 use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions, Instance, Plugin, StateFull};
+use waypost_supply::{KeyId, TrustedKeys};
 
 use super::error::ChangeError;
 use super::guard::Guard;
 use super::logs::PluginLog;
 use super::record::{RouteRecord, SlotRecord};
-use super::slot::{Code, Origin, Slot, source, spec};
+use super::slot::{Code, Origin, Slot, spec};
 use super::stats::PluginStats;
 use super::store::{Found, Store, StoreError};
+use super::trust::trusted;
 use crate::alarms::{AlarmKind, Alarms};
 use crate::clock::wall_ms;
-use crate::config::{Config, LimitsConfig, PluginConfig, PluginSource};
+use crate::config::{Config, LimitsConfig, PluginConfig, PluginSource, RegistryConfig};
 use crate::error::StartError;
 use crate::routing::{
     self, Bound, CurrentRouting, Parts, PlannedRoute, QueueRoutes, Routing, Service,
@@ -46,6 +49,11 @@ const UPLOADS_MAX: usize = 4;
 pub(crate) struct Plugins {
     pub(super) data_dir: PathBuf,
     limits: LimitsConfig,
+    pub(super) trusted_keys: TrustedKeys,
+    pub(super) registries: Vec<RegistryConfig>,
+    pub(super) pull_timeout: Duration,
+    /// See [`Plugins::keeping`].
+    pub(super) keeping: Mutex<()>,
     compiler: Compiler,
     engine: OnceLock<Engine>,
     pub(super) store: Store,
@@ -96,6 +104,7 @@ impl waypost_host::State for NoState {
 pub(super) struct Prepared {
     pub destinations: Vec<String>,
     pub plugin: Plugin,
+    pub signed_by: Option<KeyId>,
     pub instances: Vec<Instance>,
 }
 
@@ -137,6 +146,10 @@ impl Plugins {
         let plugins = Plugins {
             data_dir: config.node.data_dir.clone(),
             limits: config.limits.clone(),
+            trusted_keys: config.supply.trusted_keys.clone(),
+            registries: config.registries.clone(),
+            pull_timeout: config.supply.pull_timeout,
+            keeping: Mutex::new(()),
             compiler,
             engine: OnceLock::new(),
             store,
@@ -186,6 +199,7 @@ impl Plugins {
             .into_iter()
             .map(|record| (record.name.clone(), record))
             .collect();
+        let until = Instant::now() + config.supply.pull_timeout;
         for plugin in &config.plugins {
             let slot = match plugin.source {
                 PluginSource::Deployed => {
@@ -196,6 +210,7 @@ impl Plugins {
                     let code = self.look(plugin).map_err(|error| error.to_string());
                     self.slot(&mut state, Origin::Config, plugin.clone(), code, None)
                 }
+                PluginSource::Oci { .. } => self.pulled(&mut state, plugin.clone(), until),
                 PluginSource::File(_) | PluginSource::Builtin(_) => {
                     let code = self.look(plugin).map_err(start_error)?;
                     self.slot(&mut state, Origin::Config, plugin.clone(), Ok(code), None)
@@ -264,29 +279,34 @@ impl Plugins {
     }
 
     /// Whether the code can be run, and what it is.
-    fn look(&self, plugin: &PluginConfig) -> Result<Code, ChangeError> {
-        let loaded = self.load(plugin, Vec::new())?;
-        self.code(plugin, &loaded)
+    pub(super) fn look(&self, plugin: &PluginConfig) -> Result<Code, ChangeError> {
+        let (loaded, signed_by) = self.load(plugin, Vec::new())?;
+        Ok(self.code(plugin, &loaded, signed_by))
     }
 
-    pub(super) fn code(&self, plugin: &PluginConfig, loaded: &Plugin) -> Result<Code, ChangeError> {
+    pub(super) fn code(
+        &self,
+        plugin: &PluginConfig,
+        loaded: &Plugin,
+        signed_by: Option<KeyId>,
+    ) -> Code {
         let bytes = match &plugin.source {
             PluginSource::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
             PluginSource::Builtin(name) => {
                 crate::shelf::stock(name).map_or(0, |stock| stock.component.len() as u64)
             }
-            PluginSource::Digest(digest) => {
+            other => other.digest().map_or(0, |digest| {
                 let path = self.store.blob_path(digest);
                 std::fs::metadata(path).map_or(0, |file| file.len())
-            }
-            PluginSource::Deployed => 0,
+            }),
         };
-        Ok(Code {
+        Code {
             role: loaded.role(),
             digest: loaded.digest().to_owned(),
             bytes,
             imports: loaded.imports().to_vec(),
-        })
+            signed_by,
+        }
     }
 
     pub(super) fn slot(
@@ -335,27 +355,31 @@ impl Plugins {
         Ok(self.engine.get_or_init(|| engine))
     }
 
-    fn load(&self, plugin: &PluginConfig, to: Vec<String>) -> Result<Plugin, ChangeError> {
-        let Some(source) = source(&self.data_dir, &plugin.source) else {
+    fn load(
+        &self,
+        plugin: &PluginConfig,
+        to: Vec<String>,
+    ) -> Result<(Plugin, Option<KeyId>), ChangeError> {
+        if let Some(digest) = plugin.source.digest()
+            && !self.store.blob_path(digest).exists()
+        {
+            let digest = digest.to_owned();
+            return Err(StoreError::NoComponent { digest }.into());
+        }
+        let Some(trusted) = trusted(&self.data_dir, plugin, &self.trusted_keys)? else {
             let text = format!("plugin '{}': no component was deployed", plugin.name);
             return Err(ChangeError::Conflict(text));
         };
-        if let PluginSource::Digest(digest) = &plugin.source
-            && !self.store.blob_path(digest).exists()
-        {
-            let digest = digest.clone();
-            return Err(StoreError::NoComponent { digest }.into());
-        }
-        let spec = spec(plugin, &self.limits, source, to);
+        let spec = spec(plugin, &self.limits, trusted.source, to);
         let loaded = self.engine()?.load(spec)?;
         // The host takes whatever lies there.
-        if let PluginSource::Digest(digest) = &plugin.source
+        if let Some(digest) = plugin.source.digest()
             && loaded.digest() != digest
         {
             let (path, found) = (self.store.blob_path(digest), loaded.digest().to_owned());
             return Err(StoreError::Damaged { path, found }.into());
         }
-        Ok(loaded)
+        Ok((loaded, trusted.signed_by))
     }
 
     /// Loads a slot's component for a route, and starts it for every worker that will run it.
@@ -364,7 +388,7 @@ impl Plugins {
         plugin: &PluginConfig,
         destinations: Vec<String>,
     ) -> Result<Prepared, ChangeError> {
-        let loaded = self.load(plugin, destinations.clone())?;
+        let (loaded, signed_by) = self.load(plugin, destinations.clone())?;
         let mut instances = Vec::new();
         if loaded.uses_state() {
             // Only the worker that has the state can make the one that counts: this is a trial.
@@ -382,6 +406,7 @@ impl Plugins {
         Ok(Prepared {
             destinations,
             plugin: loaded,
+            signed_by,
             instances,
         })
     }
@@ -444,7 +469,7 @@ impl Plugins {
             return Service::Paused(pause);
         }
         match self.load(&slot.config, destinations) {
-            Ok(plugin) => Service::Running(plugin),
+            Ok((plugin, _)) => Service::Running(plugin),
             Err(error) => {
                 let why = error.to_string();
                 self.alarms
@@ -489,11 +514,15 @@ impl Plugins {
         if state.is_damaged {
             return;
         }
+        let _keeping = self.keeping();
         let mut named: BTreeSet<String> = state.pending.iter().cloned().collect();
+        match self.store.pulled() {
+            Ok(pulled) => named.extend(pulled.into_iter().map(|pulled| pulled.component)),
+            // It may name components.
+            Err(_) => return,
+        }
         for slot in state.slots.values() {
-            if let PluginSource::Digest(digest) = &slot.config.source {
-                named.insert(digest.clone());
-            }
+            named.extend(slot.config.source.digest().map(str::to_owned));
             let versions = slot.record.iter().flat_map(|record| &record.versions);
             named.extend(versions.map(|version| version.digest.clone()));
         }
@@ -556,6 +585,7 @@ fn start_error(error: ChangeError) -> StartError {
     match error {
         ChangeError::Load(error) => StartError::Plugin(error),
         ChangeError::Engine(error) => StartError::Engine(error),
+        ChangeError::Untrusted(error) => StartError::Untrusted(error),
         other => StartError::Plugins(other.to_string()),
     }
 }

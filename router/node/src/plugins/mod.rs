@@ -10,21 +10,27 @@
 //! What a guest does with a batch is for `workers`; who may do what, for `requests`.
 
 mod changes;
+mod copy;
 mod error;
 mod guard;
 mod live;
 mod logs;
+mod pull;
 mod record;
 pub(crate) mod requests;
 mod routes;
 mod slot;
 mod stats;
 mod store;
+mod trust;
 
+pub use copy::{CopyError, RestoredPlugins, restore_plugins};
 pub(crate) use guard::Guard;
 pub use live::check_conflicts;
 pub(crate) use live::{Opening, Plugins};
+pub(crate) use pull::pull_again;
 pub(crate) use record::Pause;
 pub(crate) use slot::Slot;
 pub use slot::plugin_spec;
 pub use stats::PluginStats;
+pub use trust::{Untrusted, check_deployed_trust};

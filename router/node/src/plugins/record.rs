@@ -83,6 +83,19 @@ pub(crate) struct RouteRecord {
     pub before: Option<String>,
 }
 
+/// What a registry gave under a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PulledRecord {
+    pub reference: String,
+    /// `sha256:…` of the manifest.
+    pub manifest: String,
+    /// SHA-256 of the component in hexadecimal digits.
+    pub component: String,
+    /// When the registry said so the last time, in ms since 1970.
+    pub at_ms: u64,
+}
+
 /// Why a file is not what was written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
@@ -317,6 +330,16 @@ impl Texts<'_> {
         }
         config.check_together()
     }
+}
+
+/// The bytes of the file of what was pulled.
+pub(crate) fn pulled_to_bytes(pulled: &[PulledRecord]) -> Result<Vec<u8>, RecordError> {
+    Ok(to_bytes(&pulled)?)
+}
+
+/// Reads the file of what was pulled.
+pub(crate) fn pulled_from_bytes(bytes: &[u8]) -> Result<Vec<PulledRecord>, RecordError> {
+    from_bytes(bytes)
 }
 
 /// The bytes of the file of routes.

@@ -200,6 +200,7 @@ pub(crate) async fn deploy(
             Some(_) => String::new(),
             None => digest(&request.digest)?,
         },
+        signature: request.signature,
         by: conn.principal.name.to_string(),
         inherit: !request.fresh,
         role: Some(request.role).filter(|role| !role.is_empty()),
@@ -396,7 +397,7 @@ pub(crate) async fn show(conn: &Arc<Conn>, name: &str) -> Result<ManagedResponse
     let own = routing.bound.iter().filter(|bound| bound.slot == slot.name);
     let memory_bytes = own.filter_map(|bound| memory.get(&bound.id)).sum();
     let version = slot.stats.snapshot().since(&slot.began);
-    let config = &slot.config;
+    let (config, code) = (&slot.config, slot.code.as_ref().ok());
     let through = |route: &&crate::routing::PlannedRoute| route.through.contains(&slot.name);
     let users = routing.planned.iter().filter(through);
     let versions = slot.record.iter().flat_map(|record| {
@@ -435,14 +436,15 @@ pub(crate) async fn show(conn: &Arc<Conn>, name: &str) -> Result<ManagedResponse
         on_error: config.on_error.as_str().to_owned(),
         versions: versions.collect(),
         errors: errors.collect(),
-        imports: slot
-            .code
-            .as_ref()
-            .map_or(Vec::new(), |code| code.imports.clone()),
+        imports: code.map_or(Vec::new(), |code| code.imports.clone()),
         routes: users.map(|route| route.name.to_string()).collect(),
         version_calls: version.calls,
         version_messages: version.messages,
         version_failures: version.failures,
+        signed_by: code
+            .and_then(|code| code.signed_by)
+            .map(|key| key.to_string())
+            .unwrap_or_default(),
     }))
 }
 

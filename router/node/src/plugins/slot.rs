@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use waypost_host::{Grants, PluginSpec, Role, Source};
+use waypost_supply::KeyId;
 
 use super::guard::Guard;
 use super::record::{Pause, SlotRecord};
 use super::stats::{PluginStats, Snapshot};
 use super::store::blob_path;
+use super::trust::{Untrusted, trusted};
 use crate::config::{Config, Grant, LimitsConfig, PluginConfig, PluginSource};
 use crate::shelf;
 
@@ -64,6 +66,8 @@ pub(crate) struct Code {
     pub digest: String,
     pub bytes: u64,
     pub imports: Vec<String>,
+    /// The key that signed it, where one must have.
+    pub signed_by: Option<KeyId>,
 }
 
 impl Slot {
@@ -77,6 +81,7 @@ impl Slot {
                 None => format!("sha256:{digest}"),
             },
             PluginSource::Deployed => "deployed".to_owned(),
+            PluginSource::Oci { reference, .. } => format!("oci://{reference}"),
         }
     }
 
@@ -101,14 +106,17 @@ impl Slot {
 }
 
 /// A plugin of a configuration as the host loads it for a route with these destinations; `None`
-/// where its code comes over the network.
+/// where its code comes over the network and is not here. An error where it is not signed as it must be.
 pub fn plugin_spec(
     config: &Config,
     plugin: &PluginConfig,
     destinations: Vec<String>,
-) -> Option<PluginSpec> {
-    let source = source(&config.node.data_dir, &plugin.source)?;
-    Some(spec(plugin, &config.limits, source, destinations))
+) -> Result<Option<PluginSpec>, Untrusted> {
+    let keys = &config.supply.trusted_keys;
+    let data_dir = &config.node.data_dir;
+    let plugin = &super::pull::as_pulled(data_dir, plugin);
+    let trusted = trusted(data_dir, plugin, keys)?;
+    Ok(trusted.map(|trusted| spec(plugin, &config.limits, trusted.source, destinations)))
 }
 
 /// Where the host finds the component.
@@ -120,6 +128,10 @@ pub(crate) fn source(data_dir: &Path, source: &PluginSource) -> Option<Source> {
             Some(Source::Bytes(Bytes::from_static(component)))
         }
         PluginSource::Digest(digest) => Some(Source::File(blob_path(data_dir, digest))),
+        PluginSource::Oci { digest, .. } => {
+            let digest = digest.as_ref()?;
+            Some(Source::File(blob_path(data_dir, digest)))
+        }
         PluginSource::Deployed => None,
     }
 }

@@ -3,9 +3,12 @@
 //! ```text
 //! <data dir>/plugins/
 //!   blobs/sha256-HEX.wasm    a component, under the digest of its bytes
+//!   blobs/sha256-HEX.KEY.minisig
+//!                            its signature by the key with this number
 //!   blobs/N.part             one that is arriving; removed at the start
 //!   slots/NAME.json          a slot and its versions
 //!   routes.json              routes, in order
+//!   pulled.json              what registries gave under which name
 //!   *.damaged                what could not be read when something took its place
 //! ```
 //!
@@ -20,9 +23,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ring::digest;
+use waypost_supply::{SIGNATURE_SUFFIX, Signature};
 
-use super::record::{self, RecordError, RouteRecord, SlotRecord};
+use super::record::{self, PulledRecord, RecordError, RouteRecord, SlotRecord};
 
+/// Signatures of one component.
+const SIGNATURES_MAX: usize = 8;
 /// The longest component.
 pub(crate) const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// The longest file of a slot or of routes: far above what limits allow to be in one.
@@ -47,6 +53,8 @@ pub(crate) enum StoreError {
     Damaged { path: PathBuf, found: String },
     #[error("no component sha256:{digest} is here")]
     NoComponent { digest: String },
+    #[error("{SIGNATURES_MAX} signatures of component sha256:{digest} are here, as many as may be")]
+    Signatures { digest: String },
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -188,6 +196,29 @@ impl Store {
         }
     }
 
+    /// What registries gave.
+    pub fn pulled(&self) -> Result<Vec<PulledRecord>, StoreError> {
+        let path = self.directory.join("pulled.json");
+        match fs::exists(&path).map_err(io_error("read", &path))? {
+            false => Ok(Vec::new()),
+            true => {
+                let pulled = record::pulled_from_bytes(&read(&path)?);
+                pulled.map_err(|error| StoreError::Record { path, error })
+            }
+        }
+    }
+
+    /// Keeps what registries gave.
+    pub fn put_pulled(&self, pulled: &[PulledRecord]) -> Result<(), StoreError> {
+        let path = self.directory.join("pulled.json");
+        let bytes = record::pulled_to_bytes(pulled).map_err(|error| StoreError::Record {
+            path: path.clone(),
+            error,
+        })?;
+        self.keep_damaged(&path, |bytes| record::pulled_from_bytes(bytes).is_ok())?;
+        self.replace(&path, &bytes)
+    }
+
     /// Keeps the routes.
     pub fn put_routes(&self, routes: &[RouteRecord]) -> Result<(), StoreError> {
         let path = self.routes_path();
@@ -287,7 +318,29 @@ impl Store {
         })
     }
 
-    /// Removes every component that is not among these; gives the digests of those that went.
+    /// The files of a component's signatures, by the numbers of their keys.
+    pub fn signatures(&self, digest: &str) -> Result<Vec<PathBuf>, StoreError> {
+        let mut paths = list(&self.directory.join("blobs"))?;
+        paths.retain(|path| signature_of(path).is_some_and(|of| of == digest));
+        Ok(paths)
+    }
+
+    /// Keeps a signature of a component, instead of an older one by the same key.
+    pub fn put_signature(&self, digest: &str, signature: &Signature) -> Result<(), StoreError> {
+        let name = format!("sha256-{digest}.{}{SIGNATURE_SUFFIX}", signature.key_id());
+        let path = self.directory.join("blobs").join(name);
+        let there = self.signatures(digest)?;
+        if there.len() >= SIGNATURES_MAX && !there.contains(&path) {
+            let digest = digest.to_owned();
+            return Err(StoreError::Signatures { digest });
+        }
+        match read(&path) {
+            Ok(bytes) if bytes == signature.as_str().as_bytes() => Ok(()),
+            _ => self.replace(&path, signature.as_str().as_bytes()),
+        }
+    }
+
+    /// Removes every component that is not among these, with its signatures; gives the digests of those that went.
     pub fn keep_only(&self, digests: &BTreeSet<String>) -> Result<Vec<String>, StoreError> {
         let mut gone = Vec::new();
         for path in list(&self.directory.join("blobs"))? {
@@ -298,6 +351,8 @@ impl Store {
             if let Some(digest) = digest.filter(|digest| !digests.contains(*digest)) {
                 fs::remove_file(&path).map_err(io_error("remove", &path))?;
                 gone.push(digest.to_owned());
+            } else if signature_of(&path).is_some_and(|digest| !digests.contains(digest)) {
+                fs::remove_file(&path).map_err(io_error("remove", &path))?;
             }
         }
         Ok(gone)
@@ -315,6 +370,15 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The component that a file is a signature of.
+fn signature_of(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?;
+    let name = name
+        .strip_prefix("sha256-")?
+        .strip_suffix(SIGNATURE_SUFFIX)?;
+    name.split_once('.').map(|(digest, _)| digest)
 }
 
 /// The files of a directory, which need not exist, by name.

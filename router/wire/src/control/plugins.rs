@@ -66,6 +66,9 @@ pub struct PluginDeploy {
     /// What is not named is the default; otherwise it is that of the active version.
     #[prost(bool, tag = "10")]
     pub fresh: bool,
+    /// The component's signature, as minisign writes it; empty: none.
+    #[prost(string, tag = "11")]
+    pub signature: String,
 }
 
 /// See `PluginPause` in the protocol.
@@ -327,6 +330,9 @@ pub struct PluginDetail {
     /// Of the active version.
     #[prost(uint64, tag = "13")]
     pub version_failures: u64,
+    /// The number of the key that signed its component; empty where none must.
+    #[prost(string, tag = "14")]
+    pub signed_by: String,
 }
 
 /// See `LogLine` in the protocol.

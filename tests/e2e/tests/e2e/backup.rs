@@ -9,6 +9,7 @@ use waypost_client::{Code, Message};
 use waypost_log::RealVfs;
 use waypost_log::inspect::check;
 use waypost_log::restore::restore;
+use waypost_wire::control::{PluginDeploy, RouteState, Setting};
 
 use crate::harness::{self, Setup, drain, messages, peek_all, publish_all};
 
@@ -111,5 +112,91 @@ fn a_restored_backup_has_all_that_was_confirmed_before() {
         publish_all(&client, &messages("a/b", 3)).await;
         client.close().await;
         node.stop().await;
+    });
+}
+
+#[test]
+fn a_restored_backup_has_the_plugins_their_state_and_their_routes() {
+    harness::run(async {
+        let node = Setup::new(QUEUES).start().await;
+        let client = node.client().await;
+        let component = std::fs::read(harness::repository("tests/fixtures/plugins/noop.wasm"));
+        let component = bytes::Bytes::from(component.unwrap());
+        let digest = ring::digest::digest(&ring::digest::SHA256, &component);
+        let digest: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        let plugins = client.plugins();
+        plugins.upload(digest.as_str(), component).await.unwrap();
+        let deploy = |answer: &str| PluginDeploy {
+            plugin: "p".to_owned(),
+            digest: digest.clone(),
+            role: "transform".to_owned(),
+            settings: vec![Setting {
+                name: "answer".to_owned(),
+                value: answer.to_owned(),
+            }],
+            ..PluginDeploy::default()
+        };
+        plugins.deploy(deploy("pass")).await.unwrap();
+        plugins.deploy(deploy("edit")).await.unwrap();
+        let route = RouteState {
+            name: "r".to_owned(),
+            from: "in/#".to_owned(),
+            through: vec!["p".to_owned()],
+            to: vec!["queue:q".to_owned()],
+            ..RouteState::default()
+        };
+        client.routes().add(route, None).await.unwrap();
+        let done = client.backup("one").await.unwrap();
+        // What comes afterwards is not in it, and what goes is.
+        client.routes().remove("r").await.unwrap();
+        client.plugins().remove("p").await.unwrap();
+        client.close().await;
+        // Keeps the directory.
+        let (_setup, _) = node.stop().await;
+
+        let restored = Setup::new(QUEUES);
+        let backup = Path::new(&done.path);
+        let mut random = 0x5eed;
+        restore(&RealVfs, backup, restored.data_dir(), &mut || {
+            random += 2;
+            random
+        })
+        .unwrap();
+        let found = waypost_node::restore_plugins(backup, restored.data_dir()).unwrap();
+        assert_eq!(
+            (found.slots, found.routes, found.faults.len()),
+            (1, 1, 0),
+            "{found:?}"
+        );
+        // The backup itself is not the node's: a second restore finds the same.
+        let node = restored.start().await;
+        let client = node.client().await;
+        let detail = client.plugins().info("p").await.unwrap();
+        assert_eq!(detail.state.unwrap().status, "ready");
+        assert_eq!(detail.versions.len(), 2);
+        publish_all(&client, &messages("in/x", 2)).await;
+        for (_, message) in peek_all(&client, "q").await {
+            assert!(
+                message.headers.iter().any(|(name, _)| name == "seen"),
+                "it was edited"
+            );
+        }
+        let back = client.plugins().rollback("p", None).await.unwrap();
+        assert_eq!(back.version, 1);
+        client.close().await;
+        node.stop().await;
+
+        // A component that rots in the backup is named.
+        let blob = backup.join(format!("plugins/blobs/sha256-{digest}.wasm"));
+        let mut bytes = std::fs::read(&blob).unwrap();
+        bytes[200] ^= 1;
+        std::fs::remove_file(&blob).unwrap();
+        std::fs::write(&blob, bytes).unwrap();
+        let home = tempfile::TempDir::new().unwrap();
+        let found = waypost_node::restore_plugins(backup, home.path()).unwrap();
+        assert!(
+            found.faults[0].contains("holds other bytes than its name says"),
+            "{found:?}"
+        );
     });
 }

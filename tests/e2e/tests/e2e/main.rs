@@ -7,6 +7,8 @@
 //! | [`plugins`] | stock guests on real events; guests that trap, loop, allocate, lie |
 //! | [`deploys`] | plugins and routes over the network: live change, rollback, rot, kills, leaks |
 //! | [`explain`], [`tap`] | what became of single messages, and copies of live ones: who may, limits, slow readers |
+//! | [`pulls`], [`registry`] | components from a registry that fails, lies or is away |
+//! | [`signatures`] | components that no trusted key signed |
 //! | [`effects`] | plugins that ask for later, fail for good, keep state, publish, are woken |
 //! | [`restart`] | what must be there after a clean stop |
 //! | [`kill`] | what must be there after SIGKILL |
@@ -48,12 +50,15 @@ mod main_path;
 mod manage;
 mod once;
 mod plugins;
+mod pulls;
 mod python;
 mod queues;
 mod raw;
 mod receipts;
+mod registry;
 mod replay;
 mod restart;
 mod rights;
+mod signatures;
 mod tap;
 mod together;

@@ -135,7 +135,7 @@ impl Subject {
         let first = project.map(test::first).transpose()?.flatten();
         let file = args.input.clone().or(first.map(|(file, _)| file));
         let (inputs, about) = match file {
-            Some(file) => (input::read(&file)?, file.display().to_string()),
+            Some(file) => (input::read(&file)?.messages, file.display().to_string()),
             None => (
                 made()?,
                 "made: 37 B of topic, 4 headers, 128 B of payload".into(),

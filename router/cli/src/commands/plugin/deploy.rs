@@ -8,6 +8,7 @@ use serde_json::json;
 use waypost_client::wire::control::{PluginDeploy, PluginDeployed, Setting};
 
 use super::component::Component;
+use super::signed;
 use crate::commands;
 use crate::connect::ConnectArgs;
 use crate::failure::usage;
@@ -28,13 +29,17 @@ Examples:
 The node checks and compiles the component, starts it, and only then gives it messages, between
 two batches. If any of that fails, the old version runs on and the exit code is 1. What is not
 named here is as in the active version, unless --fresh. The last five versions stay for
-`waypost plugin rollback`. --limit takes the names of [plugin.limits], and breaker.…, retry.…,
+`waypost plugin rollback`. A signature that `waypost plugin sign` made beside the component goes
+with it. --limit takes the names of [plugin.limits], and breaker.…, retry.…,
 state_bytes.")]
 pub struct DeployArgs {
     /// The slot: what routes name in `through`
     name: String,
     /// The component: a file, or builtin:NAME, which the node has already
     file: Component,
+    /// Its signature; without it FILE.minisig, where that is there
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
     /// filter, transform, route or each; needed only where the component exports several
     #[arg(long)]
     role: Option<String>,
@@ -86,6 +91,10 @@ pub fn run(args: DeployArgs, output: Output) -> anyhow::Result<()> {
         let value = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         settings.push(Setting { name, value });
     }
+    let signature = match &args.file {
+        Component::File(file) => signed::signature_of(file, args.signature.as_deref())?,
+        Component::Builtin(_) => None,
+    };
     let request = PluginDeploy {
         plugin: args.name.clone(),
         digest: code.digest.clone(),
@@ -97,6 +106,7 @@ pub fn run(args: DeployArgs, output: Output) -> anyhow::Result<()> {
         limits: args.limits,
         on_error: args.on_error.unwrap_or_default(),
         fresh: args.fresh,
+        signature: signature.map_or(String::new(), |signature| signature.as_str().to_owned()),
     };
     commands::block_on(async {
         let client = args.connect.connect_once().await?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions, Grants, PluginSpec, Role, Sink};
+use waypost_host::{CacheOptions, Compiler, Engine, EngineOptions, Grants, PluginSpec, Role};
 use waypost_wire::Filter;
 
 use super::component::Component;
@@ -14,6 +14,8 @@ use crate::connect::state_dir;
 use crate::failure::usage;
 use crate::project::Project;
 use crate::project::setup::TestSetup;
+use crate::trial::run::Notebook;
+use crate::trial::time::TrialClock;
 
 /// What a router's configuration would say of the plugin.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -32,6 +34,13 @@ pub struct SetupArgs {
         value_delimiter = ','
     )]
     destinations: Vec<String>,
+    /// What it may import, and nothing else: log, state, …; may be given several times. Without it, as
+    /// the project says, else everything
+    #[arg(long = "grant", value_name = "GRANT")]
+    grants: Vec<String>,
+    /// Topics of the grant publish; may be given several times
+    #[arg(long = "publish", value_name = "FILTER")]
+    publish: Vec<String>,
     /// Which role, where it exports several: filter, transform, route or each
     #[arg(long, value_parser = parse_role)]
     role: Option<Role>,
@@ -70,6 +79,12 @@ impl SetupArgs {
             let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
             setup.set([(name.clone(), text)]);
         }
+        if !self.grants.is_empty() {
+            setup.grants = Some(self.grants.clone());
+        }
+        if !self.publish.is_empty() {
+            setup.publish.clone_from(&self.publish);
+        }
         let mut spec = PluginSpec::new(name, component.source()?);
         spec.role = self.role.or(setup.role).or(role);
         spec.grants = grants(&setup)?;
@@ -103,6 +118,8 @@ fn grants(setup: &TestSetup) -> anyhow::Result<Grants> {
             "random" => grants.random = true,
             "metrics" => grants.metrics = true,
             "state" => grants.state = true,
+            // As the project's file has it: without topics, all that are not the router's own.
+            "publish" if topics.is_empty() => grants.publish = Grants::all().publish,
             "publish" => grants.publish = Some(topics.clone()),
             "timer" => grants.timer = true,
             other => {
@@ -117,15 +134,19 @@ fn grants(setup: &TestSetup) -> anyhow::Result<Grants> {
 
 /// An engine for looking at plugins: compiled in a child process. What a project's component
 /// compiled to is kept beside it, so that the next test need not wait for the compiler.
-pub fn engine(sink: Option<Arc<dyn Sink>>, project: Option<&Project>) -> anyhow::Result<Engine> {
+pub fn engine(
+    around: Option<(Arc<Notebook>, Arc<TrialClock>)>,
+    project: Option<&Project>,
+) -> anyhow::Result<Engine> {
     let mut options = EngineOptions {
         instances_max: INSTANCES_MAX,
         compiler: Compiler::this_program().context("this program's own path")?,
         cache: project.and_then(cache),
         ..EngineOptions::default()
     };
-    if let Some(sink) = sink {
-        options.sink = sink;
+    if let Some((notebook, clock)) = around {
+        options.sink = notebook;
+        options.clock = clock;
     }
     Ok(Engine::new(options)?)
 }

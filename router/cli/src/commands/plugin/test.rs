@@ -9,15 +9,17 @@ use waypost_host::{Engine, Plugin, Role};
 
 use super::component::Component;
 use super::guest::{self, SetupArgs};
+use super::replay::{self, ReplayArgs};
 use crate::failure::{FAILED, Shown, usage};
 use crate::output::{Output, note};
 use crate::project::Project;
 use crate::project::setup::TestSetup;
 use crate::project::watch::{Seen, TESTS};
 use crate::trial::expect::{Expected, Kind};
-use crate::trial::input;
+use crate::trial::input::{self, Inputs};
 use crate::trial::judge::{Judge, Outcome, Report};
 use crate::trial::run::{Notebook, Trial};
+use crate::trial::time::TrialClock;
 
 /// Try a plugin on messages, without a node and with a node's limits
 #[derive(Debug, clap::Args)]
@@ -28,7 +30,9 @@ Examples:
   waypost plugin test quake.wasm --input week.jsonl --set min-magnitude=4.5
   waypost plugin test builtin:redact --input week.jsonl --set 'remove=$.user.email'
   waypost plugin test --input week.jsonl --snapshot week.snapshot.jsonl --update
-  waypost consume orders --group g --json --no-ack | waypost plugin test --input -
+  waypost plugin test --input minutes.jsonl --time --grant clock --grant timer --grant state
+  waypost plugin test --replay queue:orders --from 2h   messages of a running node, looked at only
+  waypost plugin test --replay queue:orders --route eu --config waypost.toml
 
 Messages are lines of JSON, as `sub --json` and `consume --json` write them:
   {\"topic\":\"a/b\",\"key\":\"k\",\"headers\":{\"h\":\"v\"},\"payload\":\"text\"}
@@ -43,7 +47,7 @@ tests/NAME.snapshot.jsonl, and with tests/NAME.toml where it needs settings of i
 Exit codes: 0 all as expected, 1 something differs or a message failed, 2 a mistake in a file.")]
 pub struct TestArgs {
     /// The component, a file or builtin:NAME; without it, the project's
-    #[arg(conflicts_with = "dir", requires = "input")]
+    #[arg(conflicts_with = "dir")]
     file: Option<Component>,
     /// The project; without it, this folder or the nearest one above with a waypost-plugin.toml
     #[arg(long)]
@@ -63,11 +67,17 @@ pub struct TestArgs {
     /// Messages in one call, 1 to 256; without it, one, so that effects have one cause
     #[arg(long, value_name = "MESSAGES", value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: Option<u16>,
+    /// In the time of the messages: `clock` says when the message came, and the timer rings between
+    /// messages; a line {"wait_ms":60000} lets time pass
+    #[arg(long)]
+    time: bool,
     /// Which messages to show; without it, all with --input, else those that failed
     #[arg(long, value_enum)]
     show: Option<ShowWhich>,
     #[command(flatten)]
     setup: SetupArgs,
+    #[command(flatten)]
+    replay: ReplayArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -91,10 +101,22 @@ struct Case {
 
 /// Runs the command.
 pub fn run(args: &TestArgs, output: Output) -> anyhow::Result<()> {
+    if let (Some(queue), Some(_)) = (&args.replay.replay, &args.replay.route) {
+        if args.file.is_some() {
+            return Err(usage("--route names the plugins: no component beside it"));
+        }
+        let (notebook, clock) = surroundings();
+        let engine = guest::engine(Some((notebook.clone(), clock)), None)?;
+        return replay::route(&args.replay, queue, &engine, &notebook, output);
+    }
     let trials = Trials::new(args)?;
-    match &args.input {
-        Some(input) => trials.one(args, input, output),
-        None => trials.all(args, output),
+    match (&args.input, &args.replay.replay) {
+        (Some(input), _) => trials.one(args, input, output),
+        (None, Some(queue)) => trials.replay(args, queue, output),
+        (None, None) if args.file.is_some() => Err(usage(
+            "on which messages? --input FILE, or --replay queue:NAME",
+        )),
+        (None, None) => trials.all(args, output),
     }
 }
 
@@ -108,8 +130,10 @@ pub fn of_project(project: Project, output: Output) -> anyhow::Result<()> {
         snapshot: None,
         update: false,
         batch: None,
+        time: false,
         show: None,
         setup: SetupArgs::default(),
+        replay: ReplayArgs::default(),
     };
     Trials::of_project(project)?.all(&args, output)
 }
@@ -122,7 +146,12 @@ struct Trials {
     setup: TestSetup,
     project: Option<Project>,
     notebook: Arc<Notebook>,
+    clock: Arc<TrialClock>,
     engine: Engine,
+}
+
+fn surroundings() -> (Arc<Notebook>, Arc<TrialClock>) {
+    (Arc::default(), Arc::default())
 }
 
 impl Trials {
@@ -130,15 +159,16 @@ impl Trials {
         let Some(file) = &args.file else {
             return Trials::of_project(Project::open(args.dir.as_deref())?);
         };
-        let notebook = Arc::new(Notebook::default());
+        let (notebook, clock) = surroundings();
         Ok(Trials {
             component: file.clone(),
             name: file.to_string(),
             role: None,
             setup: TestSetup::default(),
             project: None,
-            engine: guest::engine(Some(notebook.clone()), None)?,
+            engine: guest::engine(Some((notebook.clone(), clock.clone())), None)?,
             notebook,
+            clock,
         })
     }
 
@@ -155,15 +185,16 @@ impl Trials {
         {
             note(format!("note: {source} is newer than the component"));
         }
-        let notebook = Arc::new(Notebook::default());
+        let (notebook, clock) = surroundings();
         Ok(Trials {
             component: file.as_path().into(),
             name: project.manifest.name.clone(),
             role: Some(project.manifest.role),
             setup: project.manifest.test.clone(),
-            engine: guest::engine(Some(notebook.clone()), Some(&project))?,
+            engine: guest::engine(Some((notebook.clone(), clock.clone())), Some(&project))?,
             project: Some(project),
             notebook,
+            clock,
         })
     }
 
@@ -200,14 +231,24 @@ impl Trials {
             all: args.show != Some(ShowWhich::Failed),
             json_lines: true,
         };
-        let outcome = self.run_case(args, &case, report, output)?;
-        if !output.is_json() {
-            output.line(outcome.summary().text())?;
-        }
-        match outcome.is_good() {
-            true => Ok(()),
-            false => Err(Shown(FAILED).into()),
-        }
+        shown(&self.run_case(args, &case, report, output)?, output)
+    }
+
+    /// `--replay`.
+    fn replay(&self, args: &TestArgs, queue: &str, output: Output) -> anyhow::Result<()> {
+        let case = Case {
+            name: self.name.clone(),
+            input: PathBuf::new(),
+            expected: None,
+            update: None,
+            setup: self.setup.clone(),
+        };
+        let report = Report {
+            all: args.show != Some(ShowWhich::Failed),
+            json_lines: true,
+        };
+        let inputs = args.replay.fetch(queue)?;
+        shown(&self.run_on(args, &case, &inputs, report, output)?, output)
     }
 
     /// All tests of the project.
@@ -248,16 +289,30 @@ impl Trials {
         output: Output,
     ) -> anyhow::Result<Outcome> {
         let inputs = input::read(&case.input)?;
+        self.run_on(args, case, &inputs, report, output)
+    }
+
+    fn run_on(
+        &self,
+        args: &TestArgs,
+        case: &Case,
+        inputs: &Inputs,
+        report: Report,
+        output: Output,
+    ) -> anyhow::Result<Outcome> {
         let expected = case.expected.as_ref();
         let expected = expected
             .map(|(file, kind)| Expected::read(file, *kind))
             .transpose()?;
         let plugin = self.load(args, &case.setup)?;
-        let (mut trial, init) = Trial::start(plugin, self.notebook.clone())?;
+        let has_time = args.time || case.setup.time.unwrap_or(false);
+        let first_ms = inputs.messages.first().map(|input| input.receive_time_ms);
+        let from_ms = first_ms.filter(|_| has_time);
+        let (mut trial, init) = Trial::start(plugin, self.notebook.clone(), &self.clock, from_ms)?;
         let mut judge = Judge::new(trial.destinations(), expected, report, output);
         judge.begin(&init)?;
         let batch = args.batch.map(usize::from).or(case.setup.batch);
-        trial.run(&inputs, batch.unwrap_or(1), |entry| judge.take(&entry))?;
+        trial.run(inputs, batch.unwrap_or(1), |entry| judge.take(&entry))?;
         let (outcome, found) = judge.finish()?;
         if let Some(file) = &case.update {
             let text = found.join("\n") + "\n";
@@ -265,6 +320,17 @@ impl Trials {
             note(format!("wrote {}", file.display()));
         }
         Ok(outcome)
+    }
+}
+
+/// The end of a test that was asked for alone.
+fn shown(outcome: &Outcome, output: Output) -> anyhow::Result<()> {
+    if !output.is_json() {
+        output.line(outcome.summary().text())?;
+    }
+    match outcome.is_good() {
+        true => Ok(()),
+        false => Err(Shown(FAILED).into()),
     }
 }
 
