@@ -326,8 +326,12 @@ impl QueueModel {
         readable: &BTreeSet<u64>,
     ) -> Vec<(u64, bool)> {
         let asked = std::mem::take(&mut self.removing);
-        let told = asked.range(first..next.max(first));
-        let told: Vec<(u64, bool)> = told.map(|o| (*o, !readable.contains(o))).collect();
+        // What is missing at the front of the queue is gone by this, where nothing else ended it.
+        let below = asked.range(..first).filter(|o| !self.is_done_with(**o));
+        let from = asked.range(first..next.max(first));
+        let told = below.map(|o| (*o, true));
+        let told = told.chain(from.map(|o| (*o, !readable.contains(o))));
+        let told: Vec<(u64, bool)> = told.collect();
         let gone = told.iter().filter(|(_, is_gone)| *is_gone);
         self.removed.extend(gone.map(|(offset, _)| *offset));
         told
