@@ -32,7 +32,7 @@ pub enum StartError {
     Engine(#[from] EngineError),
     /// A plugin's component is not signed as it must be.
     #[error(transparent)]
-    Untrusted(Untrusted),
+    Untrusted(Box<Untrusted>),
     /// A plugin cannot be loaded.
     #[error(transparent)]
     Plugin(#[from] LoadError),

@@ -451,7 +451,6 @@ pub(crate) fn queue_state(view: QueueView) -> QueueState {
         expired: view.expired,
         first_time_ms: view.first_time_ms,
         name: view.name,
-        ..QueueState::default()
     }
 }
 

@@ -585,7 +585,7 @@ fn start_error(error: ChangeError) -> StartError {
     match error {
         ChangeError::Load(error) => StartError::Plugin(error),
         ChangeError::Engine(error) => StartError::Engine(error),
-        ChangeError::Untrusted(error) => StartError::Untrusted(error),
+        ChangeError::Untrusted(error) => StartError::Untrusted(Box::new(error)),
         other => StartError::Plugins(other.to_string()),
     }
 }
