@@ -278,6 +278,7 @@ pub(crate) fn other_answer(expected: &'static str, other: &ManagedResponse) -> E
         ManagedResponse::PluginLogs(_) => "PluginLogs",
         ManagedResponse::RouteList(_) => "RouteList",
         ManagedResponse::Tap(_) => "Tap",
+        ManagedResponse::PluginDiff(_) => "PluginDiff",
     };
     Error::Protocol(waypost_wire::WireError::Malformed {
         frame: FrameType::Managed,

@@ -8,8 +8,8 @@
 use bytes::Bytes;
 use waypost_wire::control::{
     self, LogLine, Manage, ManageRequest, Managed, ManagedResponse, PluginDeploy, PluginDeployed,
-    PluginDetail, PluginListed, PluginLogs, PluginName, PluginPause, PluginRollback, PluginUpload,
-    RouteAdd, RouteList, RouteListed, RouteName, RouteState,
+    PluginDetail, PluginDiff, PluginListed, PluginLogs, PluginName, PluginPause, PluginRollback,
+    PluginShadow, PluginUpload, RouteAdd, RouteList, RouteListed, RouteName, RouteState,
 };
 use waypost_wire::{CHUNK_BYTES_MAX, FrameType};
 
@@ -72,7 +72,7 @@ impl Plugins<'_> {
     pub async fn info(self, plugin: impl Into<String>) -> Result<PluginDetail, Error> {
         let plugin = plugin.into();
         let request = ManageRequest::PluginInfo(PluginName { plugin });
-        expect!(self.0.manage(request).await?, PluginInfo)
+        expect!(self.0.manage(request).await?, PluginInfo).map(|detail| *detail)
     }
 
     /// Brings a component to the node, which keeps it under `digest` (SHA-256 in hexadecimal
@@ -130,6 +130,37 @@ impl Plugins<'_> {
     pub async fn deploy(self, deploy: PluginDeploy) -> Result<PluginDeployed, Error> {
         let request = ManageRequest::PluginDeploy(deploy);
         expect!(self.0.manage(request).await?, PluginDeploy)
+    }
+
+    /// Runs a component that was uploaded beside the version that serves, on sampled calls (of a
+    /// million; 0: all), without effects. [`Plugins::diff`] tells what it would do.
+    pub async fn shadow(self, deploy: PluginDeploy, sample_ppm: u32) -> Result<(), Error> {
+        let request = ManageRequest::PluginShadow(PluginShadow {
+            deploy: Some(deploy),
+            sample_ppm,
+        });
+        expect!(self.0.manage(request).await?, Done).map(drop)
+    }
+
+    /// What a slot's shadow and the version that serves said of the same messages.
+    pub async fn diff(self, plugin: impl Into<String>) -> Result<PluginDiff, Error> {
+        let plugin = plugin.into();
+        let request = ManageRequest::PluginDiff(PluginName { plugin });
+        expect!(self.0.manage(request).await?, PluginDiff).map(|diff| *diff)
+    }
+
+    /// Makes a slot's shadow the version that serves, as [`Plugins::deploy`] does.
+    pub async fn promote(self, plugin: impl Into<String>) -> Result<PluginDeployed, Error> {
+        let plugin = plugin.into();
+        let request = ManageRequest::PluginPromote(PluginName { plugin });
+        expect!(self.0.manage(request).await?, PluginDeploy)
+    }
+
+    /// Ends a slot's shadow, and forgets what it found.
+    pub async fn discard(self, plugin: impl Into<String>) -> Result<(), Error> {
+        let plugin = plugin.into();
+        let request = ManageRequest::PluginDiscard(PluginName { plugin });
+        expect!(self.0.manage(request).await?, Done).map(drop)
     }
 
     /// Goes back to the version before, or to the one with this number.

@@ -79,6 +79,11 @@ impl Breaker {
         self.state
     }
 
+    /// Failed calls since the last good one.
+    pub fn in_a_row(&self) -> u32 {
+        self.in_a_row
+    }
+
     /// How often it went out of service.
     pub fn trips(&self) -> u64 {
         self.trips

@@ -7,6 +7,7 @@
 //! - [`route`]: which routes and live subscribers a topic reaches ([`trie`] holds the filters)
 //! - [`pipeline`]: which plugin sees which messages, and what their verdicts and failures mean
 //! - [`breaker`]: when a plugin that keeps failing is out of service, and when it is tried again
+//! - [`shadow`]: what two versions of a plugin said of the same messages, compared
 //! - [`state`]: what plugins keep, and what of it counts
 //! - [`session`]: a publisher's sequences, window and confirms
 //! - [`dedup`]: which messages were stored before, and which streams of a producer count
@@ -37,6 +38,7 @@ pub mod receipts;
 pub mod route;
 pub mod session;
 pub mod settings;
+pub mod shadow;
 pub mod state;
 pub mod trie;
 mod waiting;

@@ -24,7 +24,7 @@ use crate::consumer::{check_group_name, place};
 use crate::explain;
 use crate::keeping;
 use crate::node::check_not_own;
-use crate::plugins::requests;
+use crate::plugins::{requests, shadow};
 use crate::replay;
 use crate::shard_thread::Command;
 use crate::stream_io::{FrameReader, StreamError};
@@ -146,6 +146,10 @@ async fn answer(conn: &Arc<Conn>, request: ManageRequest) -> Result<ManagedRespo
         | ManageRequest::PluginResume(_)
         | ManageRequest::PluginRollback(_)
         | ManageRequest::PluginRemove(_)
+        | ManageRequest::PluginShadow(_)
+        | ManageRequest::PluginDiff(_)
+        | ManageRequest::PluginPromote(_)
+        | ManageRequest::PluginDiscard(_)
         | ManageRequest::PluginUpload(_)
         | ManageRequest::PluginLogs(_)
         | ManageRequest::Tap(_)
@@ -234,6 +238,22 @@ async fn of_plugins(
         ManageRequest::PluginDeploy(deploy) => {
             need(conn, Plugins)?;
             requests::deploy(conn, deploy).await
+        }
+        ManageRequest::PluginShadow(begin) => {
+            need(conn, Plugins)?;
+            shadow::requests::begin(conn, begin).await
+        }
+        ManageRequest::PluginDiff(diff) => {
+            need(conn, Read)?;
+            shadow::requests::diff(conn, &diff.plugin)
+        }
+        ManageRequest::PluginPromote(promote) => {
+            need(conn, Plugins)?;
+            shadow::requests::promote(conn, promote).await
+        }
+        ManageRequest::PluginDiscard(discard) => {
+            need(conn, Plugins)?;
+            shadow::requests::discard(conn, discard).await
         }
         ManageRequest::PluginInfo(info) => {
             need(conn, Read)?;

@@ -14,7 +14,7 @@ use waypost_host::Plugin;
 use waypost_wire::Filter;
 
 use crate::config::{self, Config};
-use crate::plugins::{Guard, Pause, PluginStats, Slot};
+use crate::plugins::{Guard, Pause, PluginStats, ShadowPort, Slot};
 
 /// A plugin as some routes use it: a route plugin knows the destinations of its route.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub(crate) struct Bound {
     pub service: Service,
     pub stats: Arc<PluginStats>,
     pub guard: Arc<Guard>,
+    pub shadow: Arc<ShadowPort>,
 }
 
 /// What becomes of messages for a plugin.
@@ -52,6 +53,7 @@ impl Bound {
             service,
             stats: slot.stats.clone(),
             guard: slot.guard.clone(),
+            shadow: slot.shadow.clone(),
         }
     }
 

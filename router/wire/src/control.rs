@@ -12,12 +12,14 @@ mod explain;
 mod manage;
 mod plugins;
 mod settings;
+mod shadow;
 mod streams;
 mod tap;
 pub use explain::*;
 pub use manage::*;
 pub use plugins::*;
 pub use settings::*;
+pub use shadow::*;
 pub use streams::*;
 pub use tap::*;
 
@@ -106,6 +108,7 @@ mod tests {
             include_str!("control/plugins.rs"),
             include_str!("control/explain.rs"),
             include_str!("control/tap.rs"),
+            include_str!("control/shadow.rs"),
         ]
         .into_iter()
         .flat_map(fields_of_rust)

@@ -7,6 +7,7 @@ mod build;
 mod change;
 mod component;
 mod deploy;
+mod diff;
 #[cfg(feature = "node")]
 pub mod guest;
 mod keygen;
@@ -44,7 +45,10 @@ Examples:
   waypost plugin test                                 its tests, without a node
   waypost plugin deploy loud build/loud.wasm --set min=3
   waypost plugin show loud
-  waypost plugin rollback loud")]
+  waypost plugin rollback loud
+  waypost plugin deploy loud new.wasm --shadow        beside the version that serves, without effects
+  waypost plugin diff loud                            on which messages they differ, and its cost
+  waypost plugin promote loud")]
 pub struct PluginArgs {
     #[command(subcommand)]
     command: PluginCommand,
@@ -69,6 +73,9 @@ enum PluginCommand {
     Push(push::PushArgs),
     Pull(pull::PullArgs),
     Deploy(deploy::DeployArgs),
+    Diff(diff::DiffArgs),
+    Promote(change::PromoteArgs),
+    Discard(change::DiscardArgs),
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Logs(logs::LogsArgs),
@@ -98,6 +105,9 @@ pub fn run(args: PluginArgs, output: Output) -> anyhow::Result<()> {
         PluginCommand::Push(args) => push::run(&args, output),
         PluginCommand::Pull(args) => pull::run(&args, output),
         PluginCommand::Deploy(args) => deploy::run(args, output),
+        PluginCommand::Diff(args) => diff::run(&args, output),
+        PluginCommand::Promote(args) => change::promote(&args, output),
+        PluginCommand::Discard(args) => change::discard(&args, output),
         PluginCommand::Ls(args) => ls::run(&args, output),
         PluginCommand::Show(args) => show::run(&args, output),
         PluginCommand::Logs(args) => logs::run(&args, output),

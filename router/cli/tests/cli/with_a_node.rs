@@ -1,5 +1,7 @@
 //! Commands that run a node, and clients beside one.
 
+mod watching;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout};

@@ -63,7 +63,7 @@ impl Deploy {
     }
 
     /// What the new version runs with.
-    fn config(&self, base: PluginConfig) -> Result<PluginConfig, ChangeError> {
+    pub(super) fn config(&self, base: PluginConfig) -> Result<PluginConfig, ChangeError> {
         let mut config = base;
         config.source = PluginSource::Digest(self.digest.clone());
         for (name, value) in &self.settings {
@@ -121,20 +121,44 @@ impl Plugins {
     pub(super) fn deploy(&self, deploy: &Deploy) -> Result<Deployed, ChangeError> {
         let (origin, base, record) = self.base(deploy)?;
         let config = deploy.config(base)?;
-        let bytes = self.store.check_blob(&deploy.digest)?;
+        self.store.check_blob(&deploy.digest)?;
+        self.keep_signature_of(deploy, &config)?;
+        self.activate(origin, config, record, &deploy.digest, &deploy.by)
+    }
+
+    /// Keeps the signature that came with a component, if it is one that is trusted.
+    pub(super) fn keep_signature_of(
+        &self,
+        deploy: &Deploy,
+        config: &PluginConfig,
+    ) -> Result<(), ChangeError> {
         if !deploy.signature.is_empty() {
-            let signature = trust::parse(&config, &deploy.signature)?;
-            trust::check_new(&self.data_dir, &config, &self.trusted_keys, &signature)?;
+            let signature = trust::parse(config, &deploy.signature)?;
+            trust::check_new(&self.data_dir, config, &self.trusted_keys, &signature)?;
             self.store.put_signature(&deploy.digest, &signature)?;
         }
+        Ok(())
+    }
+
+    /// Makes what is to run the active version. The caller holds the turn.
+    pub(super) fn activate(
+        &self,
+        origin: Origin,
+        config: PluginConfig,
+        record: Option<SlotRecord>,
+        digest: &str,
+        by: &str,
+    ) -> Result<Deployed, ChangeError> {
+        let name = config.name.clone();
+        let bytes = self.store.check_blob(digest)?;
         let number = record.as_ref().map_or(1, SlotRecord::next_number);
         let version = Version {
             deployed_ms: wall_ms(),
-            by: deploy.by.clone(),
-            ..Version::of(&config, number, deploy.digest.clone(), bytes)
+            by: by.to_owned(),
+            ..Version::of(&config, number, digest.to_owned(), bytes)
         };
         let before = record.as_ref().map_or(0, |record| record.active);
-        if self.runs(&deploy.name)
+        if self.runs(&name)
             && let Some(active) = record.as_ref().and_then(SlotRecord::active)
             && active.is_same(&version)
         {
@@ -146,14 +170,14 @@ impl Plugins {
         }
         let (code, prepared) = self.prepare_all(&config)?;
         let mut record = record.unwrap_or_else(|| SlotRecord {
-            name: deploy.name.clone(),
+            name: name.clone(),
             active: 0,
             paused: None,
             versions: Vec::new(),
         });
         let mut state = self.open_state()?;
         // It may have been paused meanwhile.
-        let slot = state.slots.get(deploy.name.as_str());
+        let slot = state.slots.get(name.as_str());
         record.paused = slot.and_then(|slot| slot.paused);
         record.activate(version);
         self.begin_version(&mut state, origin, config, code, record, prepared)?;
@@ -165,7 +189,7 @@ impl Plugins {
     }
 
     /// What a deploy starts from.
-    fn base(
+    pub(super) fn base(
         &self,
         deploy: &Deploy,
     ) -> Result<(Origin, PluginConfig, Option<SlotRecord>), ChangeError> {
@@ -237,6 +261,8 @@ impl Plugins {
             .map(|made| (slot.clone(), made))
             .collect();
         self.replace(state, prepared);
+        let version = slot.version();
+        slot.shadow.end(&format!("version {version} serves now"));
         self.tell(&slot);
         let own = slot.config.source.digest();
         state.pending.retain(|digest| own != Some(digest.as_str()));
@@ -390,6 +416,7 @@ impl Plugins {
         state.slots.remove(name);
         self.replace(&mut state, Vec::new());
         self.logs.remove(name);
+        self.forget_shadow(&slot);
         for kind in [
             crate::alarms::AlarmKind::PluginOutOfService,
             crate::alarms::AlarmKind::DamagedPlugin,
@@ -400,7 +427,7 @@ impl Plugins {
         Ok(())
     }
 
-    fn find(&self, name: &str) -> Result<Arc<Slot>, ChangeError> {
+    pub(super) fn find(&self, name: &str) -> Result<Arc<Slot>, ChangeError> {
         found(&self.state(), name)
     }
 }
@@ -416,7 +443,7 @@ fn found(state: &State, name: &str) -> Result<Arc<Slot>, ChangeError> {
         })
 }
 
-fn named_by_config(slot: &Slot, what: &str) -> ChangeError {
+pub(super) fn named_by_config(slot: &Slot, what: &str) -> ChangeError {
     let where_from = match &slot.config.source {
         PluginSource::File(path) => format!(" ({})", path.display()),
         PluginSource::Builtin(name) => format!(" (builtin {name})"),

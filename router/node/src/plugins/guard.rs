@@ -36,6 +36,12 @@ impl Guard {
         !self.is_troubled.load(Relaxed) || self.breaker().state() == State::Closed
     }
 
+    /// For people: its state, failed calls in a row, and how often it tripped.
+    pub fn view(&self) -> (State, u32, u64) {
+        let breaker = self.breaker();
+        (breaker.state(), breaker.in_a_row(), breaker.trips())
+    }
+
     /// A call is to be made.
     #[inline]
     pub fn admit(&self, now: u64) -> Admit {

@@ -27,6 +27,7 @@ use super::error::ChangeError;
 use super::guard::Guard;
 use super::logs::PluginLog;
 use super::record::{RouteRecord, SlotRecord};
+use super::shadow::ShadowPort;
 use super::slot::{Code, Origin, Slot, spec};
 use super::stats::PluginStats;
 use super::store::{Found, Store, StoreError};
@@ -84,7 +85,7 @@ pub(super) struct State {
 }
 
 /// What a trial of a plugin finds in its state: nothing.
-struct NoState;
+pub(super) struct NoState;
 
 impl waypost_host::State for NoState {
     fn get(&mut self, _: &[u8]) -> Option<Bytes> {
@@ -319,6 +320,7 @@ impl Plugins {
     ) -> Slot {
         let old = state.slots.get(config.name.as_str());
         let stats = old.map_or_else(Arc::<PluginStats>::default, |old| old.stats.clone());
+        let shadow = old.map_or_else(Arc::<ShadowPort>::default, |old| old.shadow.clone());
         let generation = state.next_generation;
         state.next_generation += 1;
         self.logs.of(&config.name);
@@ -330,6 +332,7 @@ impl Plugins {
             began: stats.snapshot(),
             since_ms: wall_ms(),
             guard: Arc::new(Guard::new(&config.breaker)),
+            shadow,
             config,
             code,
             record,
@@ -355,7 +358,7 @@ impl Plugins {
         Ok(self.engine.get_or_init(|| engine))
     }
 
-    fn load(
+    pub(super) fn load(
         &self,
         plugin: &PluginConfig,
         to: Vec<String>,
@@ -523,6 +526,7 @@ impl Plugins {
         }
         for slot in state.slots.values() {
             named.extend(slot.config.source.digest().map(str::to_owned));
+            named.extend(slot.shadow.current().map(|shadow| shadow.digest.clone()));
             let versions = slot.record.iter().flat_map(|record| &record.versions);
             named.extend(versions.map(|version| version.digest.clone()));
         }
@@ -559,7 +563,10 @@ impl Plugins {
 
     /// Ends all changes: the data directory may be another process's from now on.
     pub fn close(&self) {
-        self.state().is_closed = true;
+        let mut state = self.state();
+        state.is_closed = true;
+        let slots = state.slots.values();
+        slots.for_each(|slot| slot.shadow.end("the node stops"));
     }
 
     /// The state, for a change that is kept.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quinn::SendStream;
 use tokio::sync::mpsc;
+use waypost_core::breaker::State;
 use waypost_core::route::Destination;
 use waypost_wire::control::{
     self, Done, LogLine, Managed, ManagedResponse, PluginDeploy, PluginDeployed, PluginDetail,
@@ -36,7 +37,7 @@ const CHUNKS_WAITING: usize = 4;
 /// How long workers may take to say what their instances hold.
 const MEASURE_PATIENCE: Duration = Duration::from_millis(500);
 
-fn refused(error: &ChangeError) -> StreamError {
+pub(super) fn refused(error: &ChangeError) -> StreamError {
     StreamError::Refused(error.code(), error.to_string())
 }
 
@@ -56,7 +57,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// A change that is prepared first: one at a time.
-async fn change<T: Send + 'static>(
+pub(super) async fn change<T: Send + 'static>(
     conn: &Conn,
     work: impl FnOnce(&Plugins) -> Result<T, ChangeError> + Send + 'static,
 ) -> Result<T, StreamError> {
@@ -68,7 +69,7 @@ async fn change<T: Send + 'static>(
     .await
 }
 
-fn done() -> ManagedResponse {
+pub(super) fn done() -> ManagedResponse {
     ManagedResponse::Done(Done::default())
 }
 
@@ -178,7 +179,7 @@ fn settings(pairs: &[Pair]) -> Vec<Setting> {
     pairs.iter().map(setting).collect()
 }
 
-fn deployed(deployed: Deployed) -> ManagedResponse {
+pub(super) fn deployed(deployed: Deployed) -> ManagedResponse {
     ManagedResponse::PluginDeploy(PluginDeployed {
         version: deployed.version,
         before: deployed.before,
@@ -191,10 +192,28 @@ pub(crate) async fn deploy(
     conn: &Arc<Conn>,
     request: PluginDeploy,
 ) -> Result<ManagedResponse, StreamError> {
+    let (mut deploy, stock) = deploy_of(conn, request)?;
+    let name = deploy.name.clone();
+    let result = change(conn, move |plugins| {
+        if let Some(stock) = stock {
+            deploy.digest = plugins.take_stock(&stock)?;
+        }
+        plugins.deploy(&deploy)
+    })
+    .await;
+    tell(conn, "deployed", &name, &result);
+    result.map(deployed)
+}
+
+/// A version as it is asked for, and the stock plugin whose component it is to have.
+pub(super) fn deploy_of(
+    conn: &Conn,
+    request: PluginDeploy,
+) -> Result<(Deploy, Option<String>), StreamError> {
     let has_grants = request.set_grants || !request.grants.is_empty();
     let stock = request.digest.strip_prefix(crate::shelf::PREFIX);
     let stock = stock.map(str::to_owned);
-    let mut deploy = Deploy {
+    let deploy = Deploy {
         name: request.plugin,
         digest: match stock {
             Some(_) => String::new(),
@@ -210,16 +229,7 @@ pub(crate) async fn deploy(
         limits: pairs(request.limits),
         on_error: request.on_error,
     };
-    let name = deploy.name.clone();
-    let result = change(conn, move |plugins| {
-        if let Some(stock) = stock {
-            deploy.digest = plugins.take_stock(&stock)?;
-        }
-        plugins.deploy(&deploy)
-    })
-    .await;
-    tell(conn, "deployed", &name, &result);
-    result.map(deployed)
+    Ok((deploy, stock))
 }
 
 /// See `changes`.
@@ -266,7 +276,7 @@ pub(crate) async fn remove(conn: &Arc<Conn>, name: String) -> Result<ManagedResp
     result.map(|()| done())
 }
 
-fn tell<T>(conn: &Conn, what: &str, plugin: &str, result: &Result<T, StreamError>) {
+pub(super) fn tell<T>(conn: &Conn, what: &str, plugin: &str, result: &Result<T, StreamError>) {
     let by = &conn.principal.name;
     match result {
         Ok(_) => tracing::info!(plugin, %by, "plugin {what}"),
@@ -354,7 +364,7 @@ pub(crate) fn list(conn: &Conn) -> ManagedResponse {
     ManagedResponse::PluginList(PluginListed { plugins })
 }
 
-fn find(routing: &Routing, name: &str) -> Result<Arc<Slot>, StreamError> {
+pub(super) fn find(routing: &Routing, name: &str) -> Result<Arc<Slot>, StreamError> {
     let slot = routing
         .slots
         .iter()
@@ -400,6 +410,13 @@ pub(crate) async fn show(conn: &Arc<Conn>, name: &str) -> Result<ManagedResponse
     let (config, code) = (&slot.config, slot.code.as_ref().ok());
     let through = |route: &&crate::routing::PlannedRoute| route.through.contains(&slot.name);
     let users = routing.planned.iter().filter(through);
+    let shadow = slot.shadow.current();
+    let (breaker, failures_in_a_row, trips) = slot.guard.view();
+    let (breaker, next_try_ms) = match breaker {
+        State::Closed => ("closed", 0),
+        State::Open { until } => ("open", until.saturating_sub(conn.node.clock.mono_ms())),
+        State::Probing => ("probing", 0),
+    };
     let versions = slot.record.iter().flat_map(|record| {
         record.versions.iter().map(|v| PluginVersion {
             number: v.number,
@@ -420,7 +437,7 @@ pub(crate) async fn show(conn: &Arc<Conn>, name: &str) -> Result<ManagedResponse
             text: failed.text,
             times: failed.times,
         });
-    Ok(ManagedResponse::PluginInfo(PluginDetail {
+    Ok(ManagedResponse::PluginInfo(Box::new(PluginDetail {
         state: Some(PluginState {
             memory_bytes,
             ..state(&slot)
@@ -445,7 +462,14 @@ pub(crate) async fn show(conn: &Arc<Conn>, name: &str) -> Result<ManagedResponse
             .and_then(|code| code.signed_by)
             .map(|key| key.to_string())
             .unwrap_or_default(),
-    }))
+        breaker: breaker.to_owned(),
+        failures_in_a_row,
+        next_try_ms,
+        trips,
+        breaker_failures: u64::from(config.breaker.failures),
+        shadow: shadow.as_ref().map_or(String::new(), |s| s.digest.clone()),
+        shadow_ended: shadow.and_then(|s| s.ended()).unwrap_or_default(),
+    })))
 }
 
 fn logged(lines: Vec<Line>) -> Bytes {

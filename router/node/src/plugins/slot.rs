@@ -9,6 +9,7 @@ use waypost_supply::KeyId;
 
 use super::guard::Guard;
 use super::record::{Pause, SlotRecord};
+use super::shadow::ShadowPort;
 use super::stats::{PluginStats, Snapshot};
 use super::store::blob_path;
 use super::trust::{Untrusted, trusted};
@@ -53,6 +54,8 @@ pub(crate) struct Slot {
     pub stats: Arc<PluginStats>,
     /// Whether it is in service.
     pub guard: Arc<Guard>,
+    /// The version that runs beside it, if there is one.
+    pub shadow: Arc<ShadowPort>,
     /// The counters when this version began.
     pub began: Snapshot,
     /// When it did, in ms since 1970.

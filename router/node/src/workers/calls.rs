@@ -495,7 +495,7 @@ impl Calls {
 }
 
 /// What a call may touch: the state that was lent for it, if one was.
-fn effects<'a>(lent: &'a mut Option<Lent<'_>>) -> Effects<'a> {
+pub(super) fn effects<'a>(lent: &'a mut Option<Lent<'_>>) -> Effects<'a> {
     Effects {
         state: lent.as_mut().map(|lent| lent as &mut dyn State),
         published: Vec::new(),

@@ -6,11 +6,13 @@
 //! - [`worker`]: the thread: which batch is next, which ones wait
 //! - [`calls`]: one call of a plugin: its instance, its breaker, its numbers
 //! - [`serial`]: what plugins keep, and when it counts
+//! - [`shadow`]: what a version that does not serve would say
 //! - [`woken`]: what plugins do when their time has come
 //! - [`translate`]: what a guest says, as the pipeline understands it
 
 mod calls;
 mod serial;
+mod shadow;
 mod translate;
 mod woken;
 mod worker;
@@ -31,6 +33,7 @@ use crate::alarms::Alarms;
 use crate::clock::{Clock, wall_ms};
 use crate::live::Hub;
 use crate::mailbox::Inbox;
+use crate::plugins::{Job, Shadow, ShadowPort};
 use crate::routing::{Bound, Routing};
 use crate::shard_thread::ShardHandle;
 pub(crate) use crate::shard_thread::Taken;
@@ -117,6 +120,7 @@ pub(crate) struct Surroundings {
 /// The workers.
 pub(crate) struct Workers {
     inboxes: Vec<Arc<Inbox<Task>>>,
+    surroundings: Surroundings,
 }
 
 impl Workers {
@@ -137,13 +141,27 @@ impl Workers {
                 .spawn(move || worker.run(&inbox))?;
             joins.push(thread);
         }
-        Ok((Workers { inboxes }, joins))
+        let workers = Workers {
+            inboxes,
+            surroundings: surroundings.clone(),
+        };
+        Ok((workers, joins))
     }
 
     /// Gives work to the worker of `key`.
     pub fn send(&self, key: u64, work: Work) {
         let index = (key % self.inboxes.len() as u64) as usize;
         self.inboxes[index].push(Task::Work(work));
+    }
+
+    /// Starts the thread of a shadow of this slot.
+    pub fn judge(
+        &self,
+        of: (Arc<str>, Arc<ShadowPort>),
+        shadow: Arc<Shadow>,
+        jobs: mpsc::Receiver<Job>,
+    ) -> std::io::Result<()> {
+        shadow::start(of, shadow, jobs, &self.surroundings)
     }
 
     /// How many there are.

@@ -90,6 +90,26 @@ pub(super) struct States {
 }
 
 impl SlotState {
+    fn of(table: Table) -> SlotState {
+        SlotState {
+            table,
+            pending: Pending::default(),
+            known: None,
+            is_touched: false,
+        }
+    }
+
+    /// What was written since counts, for this copy alone.
+    pub fn keep(&mut self) {
+        let writes = self.pending.take();
+        self.table.apply(writes);
+    }
+
+    /// What was written since is as if it had never been.
+    pub fn undo(&mut self, mark: Mark) {
+        self.pending.rollback(mark);
+    }
+
     /// What a call sees, and where to go back to if it fails.
     pub fn begin(&mut self, clock: &Clock) -> (Lent<'_>, Mark) {
         self.is_touched = true;
@@ -119,13 +139,7 @@ impl States {
     pub fn of(&mut self, slot: &Arc<str>, bytes_max: u64) -> Result<&mut SlotState, String> {
         if !self.slots.contains_key(slot) {
             let table = self.read(slot, bytes_max)?;
-            let state = SlotState {
-                table,
-                pending: Pending::default(),
-                known: None,
-                is_touched: false,
-            };
-            self.slots.insert(slot.clone(), state);
+            self.slots.insert(slot.clone(), SlotState::of(table));
         }
         let state = self.slots.get_mut(slot).ok_or("no state")?;
         state.table.set_limit(bytes_max);
@@ -218,6 +232,20 @@ impl States {
         }
     }
 
+    /// A copy of what a slot's queue holds; nothing where there is none.
+    pub fn copy(&self, slot: &str, bytes_max: u64) -> Result<SlotState, String> {
+        let (queue, name) = (queue_name(slot), queue_name(slot));
+        let is_there = self.shard.look(move |shard| {
+            let queues = shard.queues();
+            queues.iter().any(|queue| queue.name == name)
+        });
+        match is_there {
+            None => Err("the node stops".to_owned()),
+            Some(false) => Ok(SlotState::of(Table::new(bytes_max))),
+            Some(true) => self.read_queue(&queue, bytes_max).map(SlotState::of),
+        }
+    }
+
     /// Reads a slot's queue, which is made where it is missing.
     fn read(&self, slot: &str, bytes_max: u64) -> Result<Table, String> {
         let queue = queue_name(slot);
@@ -227,10 +255,15 @@ impl States {
             shard.ensure_queue(&name, queue_settings(), new_incarnation(), "node")
         });
         made.ok_or_else(gone)?.map_err(|error| error.to_string())?;
+        self.read_queue(&queue, bytes_max)
+    }
+
+    fn read_queue(&self, queue: &str, bytes_max: u64) -> Result<Table, String> {
+        let gone = || "the node stops".to_owned();
         let mut table = Table::new(bytes_max);
         let mut selection = Selection::default();
         loop {
-            let (name, select) = (queue.clone(), selection.clone());
+            let (name, select) = (queue.to_owned(), selection.clone());
             let found = self
                 .shard
                 .look(move |shard| shard.browse(&name, &select, STEP_MESSAGES));

@@ -16,7 +16,7 @@ use waypost_wire::Code;
 use waypost_wire::data::ExceptionKind;
 
 use super::calls::{Answer, Calls, parse};
-use super::{Surroundings, Task, Work};
+use super::{Surroundings, Task, Work, shadow};
 use crate::clock::thread_cpu_ns;
 use crate::mailbox::Inbox;
 
@@ -249,7 +249,15 @@ impl Worker {
                     if original.is_empty() {
                         original = parse(work.slab.iter(), work.receive_time_ms);
                     }
+                    let bound = work.routing.bound.get(plugin as usize);
+                    // Most slots have no shadow, and most calls are not for it.
+                    let shadowed = bound.filter(|b| b.shadow.samples() && !work.is_dry);
+                    let began = shadowed.map(|_| thread_cpu_ns());
                     let answer = self.calls.call(work, &original, plugin, items);
+                    if let (Some(bound), Some(began)) = (shadowed, began) {
+                        let cpu_ns = thread_cpu_ns().saturating_sub(began);
+                        shadow::offer(bound, work, (route, plugin), items, &answer, cpu_ns);
+                    }
                     let taps = &self.surroundings.taps;
                     if taps.is_active() && !work.is_dry && answer.is_of_a_call() {
                         let said = |index: usize, to: &[Destination]| answer.said(index, to);

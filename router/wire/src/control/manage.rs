@@ -4,9 +4,9 @@
 use bytes::Bytes;
 
 use super::{
-    Explained, GroupKind, PluginDeploy, PluginDeployed, PluginDetail, PluginListed, PluginLogged,
-    PluginLogs, PluginName, PluginPause, PluginRollback, PluginUpload, QueueSettings, RouteAdd,
-    RouteList, RouteListed, RouteName, Start, Tap, Tapped,
+    Explained, GroupKind, PluginDeploy, PluginDeployed, PluginDetail, PluginDiff, PluginListed,
+    PluginLogged, PluginLogs, PluginName, PluginPause, PluginRollback, PluginShadow, PluginUpload,
+    QueueSettings, RouteAdd, RouteList, RouteListed, RouteName, Start, Tap, Tapped,
 };
 
 /// MANAGE, first frame of a management stream, and the only one but for an upload.
@@ -15,7 +15,7 @@ pub struct Manage {
     /// What.
     #[prost(
         oneof = "ManageRequest",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 40"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 40, 41, 42, 43, 44"
     )]
     pub request: Option<ManageRequest>,
 }
@@ -113,6 +113,18 @@ pub enum ManageRequest {
     /// See [`Tap`].
     #[prost(message, tag = "40")]
     Tap(Tap),
+    /// See [`PluginShadow`].
+    #[prost(message, tag = "41")]
+    PluginShadow(PluginShadow),
+    /// See [`PluginName`].
+    #[prost(message, tag = "42")]
+    PluginDiff(PluginName),
+    /// See [`PluginName`].
+    #[prost(message, tag = "43")]
+    PluginPromote(PluginName),
+    /// See [`PluginName`].
+    #[prost(message, tag = "44")]
+    PluginDiscard(PluginName),
 }
 
 /// See `QueueList` in the protocol.
@@ -174,7 +186,7 @@ pub struct Managed {
     /// What.
     #[prost(
         oneof = "ManagedResponse",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21"
     )]
     pub response: Option<ManagedResponse>,
 }
@@ -208,7 +220,7 @@ pub enum ManagedResponse {
     Backup(BackedUp),
     /// See [`PluginDetail`].
     #[prost(message, tag = "9")]
-    PluginInfo(PluginDetail),
+    PluginInfo(Box<PluginDetail>),
     /// See [`PluginDeployed`].
     #[prost(message, tag = "10")]
     PluginDeploy(PluginDeployed),
@@ -221,6 +233,9 @@ pub enum ManagedResponse {
     /// See [`Tapped`].
     #[prost(message, tag = "20")]
     Tap(Tapped),
+    /// See [`PluginDiff`].
+    #[prost(message, tag = "21")]
+    PluginDiff(Box<PluginDiff>),
 }
 
 /// See `Done` in the protocol.

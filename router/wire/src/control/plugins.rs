@@ -333,6 +333,27 @@ pub struct PluginDetail {
     /// The number of the key that signed its component; empty where none must.
     #[prost(string, tag = "14")]
     pub signed_by: String,
+    /// `closed`: in service; `open`: out of it; `probing`: one message is tried.
+    #[prost(string, tag = "15")]
+    pub breaker: String,
+    /// Of calls.
+    #[prost(uint32, tag = "16")]
+    pub failures_in_a_row: u32,
+    /// Until a message is tried, where it is open.
+    #[prost(uint64, tag = "17")]
+    pub next_try_ms: u64,
+    /// How often this version went out of service.
+    #[prost(uint64, tag = "18")]
+    pub trips: u64,
+    /// In a row, that open it.
+    #[prost(uint64, tag = "19")]
+    pub breaker_failures: u64,
+    /// Digest of the version in its shadow; empty: there is none.
+    #[prost(string, tag = "20")]
+    pub shadow: String,
+    /// Why that one judges no more; empty: it does.
+    #[prost(string, tag = "21")]
+    pub shadow_ended: String,
 }
 
 /// See `LogLine` in the protocol.

@@ -9,6 +9,7 @@
 //! | [`explain`], [`tap`] | what became of single messages, and copies of live ones: who may, limits, slow readers |
 //! | [`pulls`], [`registry`] | components from a registry that fails, lies or is away |
 //! | [`signatures`] | components that no trusted key signed |
+//! | [`shadow`] | versions beside the one that serves: differences, loops, promotion under load |
 //! | [`effects`] | plugins that ask for later, fail for good, keep state, publish, are woken |
 //! | [`restart`] | what must be there after a clean stop |
 //! | [`kill`] | what must be there after SIGKILL |
@@ -59,6 +60,7 @@ mod registry;
 mod replay;
 mod restart;
 mod rights;
+mod shadow;
 mod signatures;
 mod tap;
 mod together;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use waypost_client::Client;
+use waypost_client::wire::control::PluginDeployed;
 
 use crate::commands;
 use crate::connect::ConnectArgs;
@@ -69,6 +70,30 @@ pub struct RmArgs {
     connect: ConnectArgs,
 }
 
+/// Make a plugin's shadow the version that serves
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: waypost plugin diff loud && waypost plugin promote loud
+
+It takes effect as a deploy does: between two batches, and the version before stays for
+`waypost plugin rollback`. A shadow that has ended is not promoted; deploy its component.")]
+pub struct PromoteArgs {
+    /// The slot
+    name: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// End a plugin's shadow, and forget what it found
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: waypost plugin discard loud")]
+pub struct DiscardArgs {
+    /// The slot
+    name: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
 fn with<T>(
     connect: &ConnectArgs,
     work: impl AsyncFnOnce(&Client) -> anyhow::Result<T>,
@@ -114,15 +139,37 @@ pub fn rollback(args: &RollbackArgs, output: Output) -> anyhow::Result<()> {
     let deployed = with(&args.connect, async |client| {
         Ok(client.plugins().rollback(&args.name, args.to).await?)
     })?;
+    runs(&args.name, &deployed, output)
+}
+
+/// Runs `promote`.
+pub fn promote(args: &PromoteArgs, output: Output) -> anyhow::Result<()> {
+    let deployed = with(&args.connect, async |client| {
+        Ok(client.plugins().promote(&args.name).await?)
+    })?;
+    runs(&args.name, &deployed, output)
+}
+
+/// Runs `discard`.
+pub fn discard(args: &DiscardArgs, output: Output) -> anyhow::Result<()> {
+    with(&args.connect, async |client| {
+        client.plugins().discard(&args.name).await?;
+        Ok(())
+    })?;
+    said(&args.name, "has no shadow any more", output)
+}
+
+/// Says which version serves now.
+fn runs(name: &str, deployed: &PluginDeployed, output: Output) -> anyhow::Result<()> {
     if output.is_json() {
         return output.json(&json!({
-            "plugin": args.name,
+            "plugin": name,
             "version": deployed.version,
             "before": deployed.before,
             "unchanged": deployed.unchanged,
         }));
     }
-    let name = output.style().bold(&args.name);
+    let name = output.style().bold(name);
     let (version, before) = (deployed.version, deployed.before);
     output.line(match deployed.unchanged {
         true => format!("{name} runs version {version} already"),

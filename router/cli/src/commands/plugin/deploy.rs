@@ -10,6 +10,7 @@ use waypost_client::wire::control::{PluginDeploy, PluginDeployed, Setting};
 use super::component::Component;
 use super::signed;
 use crate::commands;
+use crate::commands::tap::Sample;
 use crate::connect::ConnectArgs;
 use crate::failure::usage;
 use crate::output::Output;
@@ -24,6 +25,7 @@ Examples:
   waypost plugin deploy counts counts.wasm --grant state --grant publish --publish 'counts/#' \\
       --limit memory_bytes=8MiB --limit breaker.failures=3
   waypost plugin deploy loud loud.wasm --fresh            no settings of the version before
+  waypost plugin deploy loud new.wasm --shadow --sample 0.1    tried on live traffic, see below
   waypost route add loud --from 'noise/#' --through loud --to queue:alerts
 
 The node checks and compiles the component, starts it, and only then gives it messages, between
@@ -31,7 +33,12 @@ two batches. If any of that fails, the old version runs on and the exit code is 
 named here is as in the active version, unless --fresh. The last five versions stay for
 `waypost plugin rollback`. A signature that `waypost plugin sign` made beside the component goes
 with it. --limit takes the names of [plugin.limits], and breaker.…, retry.…,
-state_bytes.")]
+state_bytes.
+
+With --shadow the version does not serve: it is called beside the one that does, with the same
+messages, on a thread of its own, and all that it says, writes and publishes is thrown away once
+`waypost plugin diff` has compared it. Then `waypost plugin promote` makes it the serving version,
+and `waypost plugin discard` ends it; so do another deploy, its breaker, and the node's end.")]
 pub struct DeployArgs {
     /// The slot: what routes name in `through`
     name: String,
@@ -64,8 +71,22 @@ pub struct DeployArgs {
     /// What is not named is the default
     #[arg(long)]
     fresh: bool,
+    /// Do not serve: judge the same messages, without effects, for `waypost plugin diff`
+    #[arg(long)]
+    shadow: bool,
+    /// With --shadow, the share of the calls that it judges too; without it, all
+    #[arg(long, value_name = "SHARE", requires = "shadow", value_parser = parse_share)]
+    sample: Option<u32>,
     #[command(flatten)]
     connect: ConnectArgs,
+}
+
+/// A share as calls in a million.
+fn parse_share(text: &str) -> Result<u32, String> {
+    match crate::commands::tap::parse_sample(text) {
+        Ok(Sample::Ppm(ppm)) => Ok(ppm),
+        _ => Err("expected a share above 0 and up to 1, such as 0.1".into()),
+    }
 }
 
 fn pair(text: &str) -> Result<Setting, String> {
@@ -115,6 +136,10 @@ pub fn run(args: DeployArgs, output: Output) -> anyhow::Result<()> {
             if let Some(bytes) = &code.bytes {
                 plugins.upload(code.digest.as_str(), bytes.clone()).await?;
             }
+            if args.shadow {
+                plugins.shadow(request, args.sample.unwrap_or(0)).await?;
+                return show_shadow(&args.name, &code, output);
+            }
             let deployed = plugins.deploy(request).await?;
             show(&args.name, &code, &deployed, output)
         })
@@ -131,6 +156,14 @@ struct Code {
 }
 
 impl Code {
+    /// For people: its size, or its name.
+    fn what(&self) -> String {
+        match &self.bytes {
+            Some(bytes) => units::size(bytes.len() as u64),
+            None => self.digest.clone(),
+        }
+    }
+
     fn read(component: &Component) -> anyhow::Result<Code> {
         let Component::File(file) = component else {
             return Ok(Code {
@@ -150,6 +183,21 @@ impl Code {
     }
 }
 
+fn show_shadow(name: &str, code: &Code, output: Output) -> anyhow::Result<()> {
+    if output.is_json() {
+        return output.json(&json!({
+            "plugin": name,
+            "digest": code.digest,
+            "bytes": code.bytes.as_ref().map(Bytes::len),
+            "shadow": true,
+        }));
+    }
+    let (bold, what) = (output.style().bold(name), code.what());
+    output.line(format!(
+        "{bold} has a shadow ({what}); `waypost plugin diff {name}` shows what it would do"
+    ))
+}
+
 fn show(name: &str, code: &Code, deployed: &PluginDeployed, output: Output) -> anyhow::Result<()> {
     if output.is_json() {
         return output.json(&json!({
@@ -163,10 +211,7 @@ fn show(name: &str, code: &Code, deployed: &PluginDeployed, output: Output) -> a
     }
     let style = output.style();
     let name = style.bold(name);
-    let what = match &code.bytes {
-        Some(bytes) => units::size(bytes.len() as u64),
-        None => code.digest.clone(),
-    };
+    let what = code.what();
     let PluginDeployed {
         version, before, ..
     } = deployed;

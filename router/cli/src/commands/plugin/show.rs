@@ -7,6 +7,7 @@ use waypost_client::wire::control::{PluginDetail, PluginVersion, Setting};
 
 use crate::commands;
 use crate::connect::ConnectArgs;
+use crate::messages;
 use crate::output::Output;
 use crate::table::Table;
 use crate::units::{self, count, size};
@@ -66,6 +67,17 @@ fn to_json(detail: &PluginDetail) -> Value {
         "version_calls": detail.version_calls,
         "version_messages": detail.version_messages,
         "version_failures": detail.version_failures,
+        "breaker": {
+            "state": detail.breaker,
+            "failures_in_a_row": detail.failures_in_a_row,
+            "opens_at": detail.breaker_failures,
+            "next_try_ms": Some(detail.next_try_ms).filter(|_| detail.breaker == "open"),
+            "trips": detail.trips,
+        },
+        "shadow": (!detail.shadow.is_empty()).then(|| json!({
+            "digest": detail.shadow,
+            "ended": Some(&detail.shadow_ended).filter(|why| !why.is_empty()),
+        })),
         "errors": detail.errors.iter().map(|e| json!({
             "time_ms": e.time_ms, "text": e.text, "times": e.times,
         })).collect::<Vec<_>>(),
@@ -74,6 +86,36 @@ fn to_json(detail: &PluginDetail) -> Value {
         shown.extend(more);
     }
     shown
+}
+
+fn breaker(detail: &PluginDetail) -> String {
+    let mut text = match (detail.breaker.as_str(), detail.failures_in_a_row) {
+        ("open", _) => {
+            let wait = units::duration(Duration::from_millis(detail.next_try_ms));
+            format!("open: out of service, a message is tried in {wait}")
+        }
+        ("closed", failed) if failed > 0 => format!(
+            "closed, {failed} of {} failures in a row",
+            detail.breaker_failures
+        ),
+        (state, _) => state.to_owned(),
+    };
+    if detail.trips > 0 {
+        text.push_str(&format!(
+            "; opened {}",
+            units::counted(detail.trips, "time")
+        ));
+    }
+    text
+}
+
+fn shadow(name: &str, detail: &PluginDetail) -> String {
+    let digest: String = detail.shadow.chars().take(12).collect();
+    match (digest.as_str(), detail.shadow_ended.as_str()) {
+        ("", _) => String::new(),
+        (digest, "") => format!("sha256:{digest}, see `waypost plugin diff {name}`"),
+        (digest, why) => format!("sha256:{digest}, ended: {}", messages::printable(why)),
+    }
 }
 
 fn show(detail: &PluginDetail, output: Output) -> anyhow::Result<()> {
@@ -132,6 +174,8 @@ fn show(detail: &PluginDetail, output: Output) -> anyhow::Result<()> {
         count(state.traps)
     );
     facts.push(("failures", failures));
+    facts.push(("breaker", breaker(detail)));
+    facts.push(("shadow", shadow(&state.name, detail)));
     let told = facts.into_iter().filter(|(_, value)| !value.is_empty());
     output.lines(told.map(|(name, value)| fact(name, value)))?;
     for error in &detail.errors {
