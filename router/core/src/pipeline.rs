@@ -10,10 +10,10 @@
 //! nothing behind; a plugin that fails hurts only the messages on which it fails: a failed call is
 //! split in halves until the culprit stands alone.
 //!
-//! - [`outcome`]: what goes in and what comes out
-//! - [`failing`]: calls that fail, or are to be made later
-//! - [`reenter`]: what comes back into routing
-//! - [`trace`]: what is told of single messages
+//! - `outcome`: what goes in and what comes out
+//! - `failing`: calls that fail, or are to be made later
+//! - `reenter`: what comes back into routing
+//! - `trace`: what is told of single messages
 
 mod failing;
 mod outcome;

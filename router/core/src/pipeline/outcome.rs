@@ -94,7 +94,7 @@ pub struct Failure {
 /// What to do next.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// Call this plugin with these messages, then [`Run::verdicts`] or [`Run::failed`].
+    /// Call this plugin with these messages, then [`Run::verdicts`](super::Run::verdicts) or [`Run::failed`](super::Run::failed).
     Call {
         /// Which plugin.
         plugin: PluginIndex,
@@ -109,7 +109,7 @@ pub enum Step<'a> {
         /// The pause.
         ms: u64,
     },
-    /// Take the outcome with [`Run::finish`].
+    /// Take the outcome with [`Run::finish`](super::Run::finish).
     Done,
 }
 

@@ -23,7 +23,7 @@ Examples:
 Length and digest of all that comes are checked. With --key it must be signed by one of the keys,
 and nothing is written if it is not. A file that is there is not written over, but with --force.")]
 pub struct PullArgs {
-    /// What: HOST[:PORT]/REPOSITORY:TAG or …@sha256:DIGEST
+    /// What: `HOST[:PORT]/REPOSITORY:TAG` or `…@sha256:DIGEST`
     #[arg(value_name = "REFERENCE", value_parser = parse_reference)]
     reference: Reference,
     /// Where to; without it the last part of the repository's name, and .wasm

@@ -28,7 +28,7 @@ is printed, instead of the tag, names exactly these bytes for ever.")]
 pub struct PushArgs {
     /// The component
     file: PathBuf,
-    /// Where to: HOST[:PORT]/REPOSITORY:TAG
+    /// Where to: `HOST[:PORT]/REPOSITORY:TAG`
     #[arg(value_name = "REFERENCE", value_parser = parse_reference)]
     reference: Reference,
     /// Its signature; without it FILE.minisig, where that is there
