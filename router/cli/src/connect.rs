@@ -123,6 +123,10 @@ pub fn find_local() -> Option<ClientFile> {
 
 impl ConnectArgs {
     /// Whether a node's address was given.
+    #[cfg_attr(
+        not(feature = "node"),
+        expect(dead_code, reason = "trials are the node's")
+    )]
     pub fn names_a_node(&self) -> bool {
         self.node.is_some()
     }

@@ -194,8 +194,16 @@ pub struct Recorded {
     /// The message.
     pub message: Message,
     /// When a node received it.
+    #[cfg_attr(
+        not(feature = "node"),
+        expect(dead_code, reason = "trials are the node's")
+    )]
     pub receive_time_ms: Option<u64>,
     /// It was delivered before.
+    #[cfg_attr(
+        not(feature = "node"),
+        expect(dead_code, reason = "trials are the node's")
+    )]
     pub redelivered: bool,
 }
 

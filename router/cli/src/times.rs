@@ -174,6 +174,10 @@ pub fn format_rfc3339(seconds: u64) -> String {
 }
 
 /// The same with thousandths, from milliseconds since 1970.
+#[cfg_attr(
+    not(feature = "node"),
+    expect(dead_code, reason = "trials are the node's")
+)]
 pub fn format_rfc3339_ms(ms: u64) -> String {
     let seconds = format_rfc3339(ms / 1000);
     format!("{}.{:03}Z", seconds.trim_end_matches('Z'), ms % 1000)
