@@ -32,6 +32,16 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// Bytes of the bodies that it holds.
+    pub fn bytes(&self) -> usize {
+        let made = match &self.verdict {
+            Verdict::Replace(body) => body.len(),
+            Verdict::Emit(bodies) => bodies.iter().map(Bytes::len).sum(),
+            _ => 0,
+        };
+        made + self.published.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// A verdict without anything beside it.
     pub fn of(verdict: Verdict) -> Judged {
         Judged {
@@ -112,9 +122,17 @@ pub struct Told {
     pub messages: Vec<String>,
     /// Topics of the messages that were published.
     pub published: Vec<String>,
+    /// The topic that an edit gave it.
+    pub topic: Option<String>,
 }
 
 impl Told {
+    /// All topics that it tells of.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        let made = self.messages.iter().chain(&self.published);
+        made.chain(&self.topic).map(String::as_str)
+    }
+
     fn of(original: &Bytes, judged: &Judged, to: &[Destination]) -> Told {
         let verdict = word(original, &judged.verdict);
         let mut detail = match verdict {
@@ -135,6 +153,10 @@ impl Told {
                 _ => Vec::new(),
             },
             published: topics(&judged.published),
+            topic: match &judged.verdict {
+                Verdict::Replace(body) => topics(std::slice::from_ref(body)).pop(),
+                _ => None,
+            },
         }
     }
 }
@@ -198,44 +220,37 @@ pub struct Pair<'a> {
     pub shadow: &'a Judged,
 }
 
-impl Comparison {
-    /// Takes in a message. Where they differ, `keep` gives what is kept of it: its time, its route,
-    /// its body and what that was cut from.
-    pub fn add(
-        &mut self,
-        pair: Pair<'_>,
-        to: &[Destination],
-        keep: impl FnOnce() -> (u64, Arc<str>, Bytes, Option<u64>),
-    ) {
-        let Pair {
-            original,
-            serving,
-            shadow,
-        } = pair;
-        let verdicts = (
-            word(original, &serving.verdict),
-            word(original, &shadow.verdict),
-        );
-        let difference = difference(original, serving, shadow);
-        let row = self.rows.entry(verdicts).or_default();
-        row.messages += 1;
-        row.different += u64::from(difference.is_some());
-        let Some(difference) = difference else {
-            return;
-        };
-        if !self.examples.contains_key(&verdicts) && self.examples.len() >= EXAMPLE_PAIRS {
-            return;
-        }
+/// What was found of one message.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    verdicts: (&'static str, &'static str),
+    /// Where they differ.
+    example: Option<Example>,
+}
+
+/// Compares what two versions said. Where they differ, `keep` gives what is kept of the message: its
+/// time, its route, its body and what that was cut from.
+pub fn compare(
+    pair: Pair<'_>,
+    to: &[Destination],
+    keep: impl FnOnce() -> (u64, Arc<str>, Bytes, Option<u64>),
+) -> Compared {
+    let Pair {
+        original,
+        serving,
+        shadow,
+    } = pair;
+    let verdicts = (
+        word(original, &serving.verdict),
+        word(original, &shadow.verdict),
+    );
+    let example = difference(original, serving, shadow).map(|difference| {
         let (time_ms, route, body, cut_from) = keep();
         let between = match (&serving.verdict, &shadow.verdict) {
             (Verdict::Replace(a), Verdict::Replace(b)) => changes(a, b),
             _ => Vec::new(),
         };
-        let examples = self.examples.entry(verdicts).or_default();
-        if examples.len() >= EXAMPLES_OF_PAIR {
-            examples.pop_front();
-        }
-        examples.push_back(Example {
+        Example {
             time_ms,
             route,
             body,
@@ -244,7 +259,29 @@ impl Comparison {
             serving: Told::of(original, serving, to),
             shadow: Told::of(original, shadow, to),
             between: between.into_iter().take(PARTS_MAX).collect(),
-        });
+        }
+    });
+    Compared { verdicts, example }
+}
+
+impl Comparison {
+    /// Takes in what was found of a message.
+    pub fn take(&mut self, compared: Compared) {
+        let Compared { verdicts, example } = compared;
+        let row = self.rows.entry(verdicts).or_default();
+        row.messages += 1;
+        let Some(example) = example else {
+            return;
+        };
+        row.different += 1;
+        if !self.examples.contains_key(&verdicts) && self.examples.len() >= EXAMPLE_PAIRS {
+            return;
+        }
+        let examples = self.examples.entry(verdicts).or_default();
+        if examples.len() >= EXAMPLES_OF_PAIR {
+            examples.pop_front();
+        }
+        examples.push_back(example);
     }
 
     /// Messages by their two verdicts.
@@ -326,7 +363,8 @@ mod tests {
                 shadow: &shadow,
             };
             let to = [Destination::Drop];
-            comparison.add(pair, &to, || (number, "r".into(), original.clone(), None));
+            let keep = || (number, "r".into(), original.clone(), None);
+            comparison.take(compare(pair, &to, keep));
         };
         for number in 0..100 {
             add(number, Verdict::Pass, Verdict::Pass);

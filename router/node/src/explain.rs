@@ -22,7 +22,7 @@ use crate::submission::Account;
 
 /// Messages of one stream that are being explained: with 64 KiB of text and 500 steps each, 10 MiB.
 pub(crate) const EXPLAINING_MAX: usize = 64;
-/// Routes that are named though they do not match.
+/// Routes that one explanation names.
 const ROUTES_MAX: usize = 256;
 
 /// The messages of a batch that ask, `room` of them at most, and how many more there are.
@@ -149,7 +149,8 @@ pub(crate) fn tree(routing: &Routing, trace: &Trace, subscribers: &[u32]) -> Exp
     let mut routes = Vec::new();
     for (index, message) in trace.messages.iter().enumerate() {
         let is_first = message.origin.is_none();
-        if is_first || message.origin.as_ref().is_some_and(|o| o.is_new) {
+        let is_entry = is_first || message.origin.as_ref().is_some_and(|o| o.is_new);
+        if is_entry && routes.len() <= ROUTES_MAX {
             let has_live = subscribers.get(index).is_some_and(|count| *count > 0);
             met(
                 routing,
@@ -161,11 +162,13 @@ pub(crate) fn tree(routing: &Routing, trace: &Trace, subscribers: &[u32]) -> Exp
             );
         }
     }
+    let is_cut = trace.is_cut || routes.len() > ROUTES_MAX;
+    routes.truncate(ROUTES_MAX);
     Explained {
         messages: messages.collect(),
         routes,
         steps: trace.steps.iter().map(|s| step(routing, s)).collect(),
-        is_cut: trace.is_cut,
+        is_cut,
         ..Explained::default()
     }
 }
@@ -273,12 +276,16 @@ fn place(steps: &mut [ExplainStep], input: u32, places: &[Place]) {
 /// Cuts an explanation to what a frame may hold.
 fn fit(explained: &mut Explained, bytes_max: u64) {
     let is_over = |e: &Explained| control::length_of(e) as u64 > bytes_max;
+    // What was done says more than what was met.
+    while is_over(explained) && !explained.routes.is_empty() {
+        explained.routes.truncate(explained.routes.len() / 2);
+        explained.is_cut = true;
+    }
     while is_over(explained) && !explained.steps.is_empty() {
         explained.steps.truncate(explained.steps.len() / 2);
         explained.is_cut = true;
     }
     if is_over(explained) {
-        explained.routes.clear();
         explained.messages.truncate(1);
     }
 }

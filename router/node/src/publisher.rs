@@ -6,6 +6,7 @@
 
 mod asked;
 mod republish;
+mod shares;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use waypost_wire::data::{
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Code, FrameType, RecordRef, Slab};
 
-use crate::admission::{self, Admitted, Gather, Plan, PlanOf, Plans};
+use crate::admission::{self, Admitted, PlanOf, Plans};
 use crate::clock::wall_ms;
 use crate::connection::Conn;
 use crate::explain::Explaining;
@@ -33,10 +34,11 @@ use crate::routing::Routing;
 use crate::shard_thread::{Command, PublishReply, Settled, ShardHandle};
 use crate::stream_io::{FrameReader, Outgoing, StreamError, end_well};
 use crate::submission::{Account, Routed, Submission};
-use crate::workers::{Finish, Input, Inputs, SERIAL, Taken, Work};
+use crate::workers::{Finish, SERIAL, Taken, Work};
 
 use asked::Asked;
 pub(crate) use republish::Republisher;
+use shares::{ForLive, gather_direct, gather_live, inputs, needs_pipeline, needs_serial};
 
 /// A number that no consumer has.
 const NOBODY: u64 = u64::MAX;
@@ -45,6 +47,8 @@ enum Event {
     Settled(Settled),
     Receipts(Receipts),
     Routed(BatchId, Routed),
+    /// A batch has left the plugins, and the shard has it: what comes now may go there directly.
+    Left,
 }
 
 struct Events(Mailbox<Event>);
@@ -97,6 +101,7 @@ impl Finish for ToShard {
         let (routed, batch) = submission.routed(account, &slab, outcome, own);
         // Before the shard answers.
         events.0.push(Event::Routed(ticket, routed));
+        let left = events.clone();
         match batch {
             Some(batch) => shard.send(Command::Publish {
                 batch,
@@ -106,27 +111,7 @@ impl Finish for ToShard {
             // Nothing of it is stored: what the plugins did beside does not count.
             None => taken.into_iter().for_each(|taken| taken(false)),
         }
-    }
-}
-
-/// Records for one live subscriber, and which input of the batch each is, as in [`Part::inputs`].
-struct ForLive {
-    subscriber: Arc<Subscriber>,
-    slab: Slab,
-    inputs: Vec<u32>,
-}
-
-impl ForLive {
-    /// Takes out the records of inputs that were not taken.
-    fn without(&mut self, left_out: &[u32]) {
-        let input = |index: u32| self.inputs.get(index as usize).copied().unwrap_or(index);
-        let stays = |index: u32| left_out.binary_search(&input(index)).is_err();
-        let slab = self.slab.keep(stays);
-        self.inputs = (0..self.slab.count())
-            .filter(|index| stays(*index))
-            .map(input)
-            .collect();
-        self.slab = slab;
+        left.0.push(Event::Left);
     }
 }
 
@@ -582,17 +567,22 @@ impl<'a> Publisher<'a> {
             }
             Event::Receipts(receipts) => self.receipts.push(receipts),
             Event::Routed(id, routed) => self.on_routed(id, routed),
+            Event::Left => self.on_left(),
         }
     }
 
-    /// The plugins are done with a batch.
-    fn on_routed(&mut self, id: BatchId, routed: Routed) {
+    /// A batch is with a plugin worker no more, and behind it nothing is overtaken.
+    fn on_left(&mut self) {
         self.routing_out -= 1;
         if self.routing_out == self.switching.len() {
             for work in std::mem::take(&mut self.switching) {
                 self.send_work(work);
             }
         }
+    }
+
+    /// The plugins are done with a batch.
+    fn on_routed(&mut self, id: BatchId, routed: Routed) {
         let Some(mut pending) = self.pending.remove(&id) else {
             return;
         };
@@ -704,136 +694,4 @@ impl Pending {
             self.live.iter_mut().for_each(|l| l.without(&refused));
         }
     }
-}
-
-/// What goes to which queue, where each message has a way of its own.
-fn gather_direct(account: &mut Account, admitted: &Admitted, parts: &mut Vec<Part>) {
-    let mut queues: Vec<(Arc<str>, Gather)> = Vec::new();
-    let mut own = Vec::new();
-    let mut refused = account.exceptions.iter().map(|e| e.sequence).peekable();
-    for index in 0..admitted.slab.count() {
-        let sequence = account.first_sequence + u64::from(index);
-        if refused.next_if_eq(&sequence).is_some() {
-            continue;
-        }
-        let plan = admitted.plans.get(index as usize);
-        let direct = plan.direct.as_deref().unwrap_or_default();
-        for queue in direct {
-            slot(&mut queues, |q| q == queue, || queue.clone()).take(index);
-        }
-        if direct.is_empty() && plan.live.is_empty() {
-            let (kind, code, text) = plan.nowhere();
-            own.push(Exception {
-                sequence,
-                kind,
-                code,
-                text: text.to_owned(),
-            });
-        } else if direct.is_empty() {
-            account.level = Level::Received;
-        }
-    }
-    parts.extend(queues.into_iter().map(|(queue, gather)| {
-        let (slab, inputs) = gather.finish(&admitted.slab);
-        Part {
-            queue,
-            slab,
-            inputs,
-            is_timed: admitted.is_timed,
-        }
-    }));
-    account.exceptions.append(&mut own);
-    account.exceptions.sort_unstable_by_key(|e| e.sequence);
-}
-
-/// Whether a plugin may be called that wants to be called alone.
-fn needs_serial(routing: &Routing, admitted: &Admitted) -> bool {
-    let is_serial = |plan: &Plan| plan.routes.iter().any(|r| routing.table.is_serial(*r));
-    match &admitted.plans {
-        PlanOf::All(plan) => is_serial(plan),
-        PlanOf::Each(plans) => plans.iter().any(|plan| is_serial(plan)),
-    }
-}
-
-fn needs_pipeline(admitted: &Admitted) -> bool {
-    match &admitted.plans {
-        PlanOf::All(plan) => plan.direct.is_none(),
-        PlanOf::Each(plans) => plans.iter().any(|plan| plan.direct.is_none()),
-    }
-}
-
-/// How the records of a batch enter the pipeline.
-fn inputs(account: &Account, admitted: &Admitted) -> Inputs {
-    let planned = |plan: &Plan| Input {
-        routes: plan.routes.clone(),
-        is_live: !plan.live.is_empty(),
-    };
-    if let PlanOf::All(plan) = &admitted.plans
-        && account.exceptions.is_empty()
-    {
-        return Inputs::All(planned(plan));
-    }
-    let mut left_out = account
-        .exceptions
-        .iter()
-        .map(|e| e.sequence - account.first_sequence)
-        .peekable();
-    let none: Arc<[u16]> = Arc::new([]);
-    let input = |index: u32| match left_out.next_if_eq(&u64::from(index)) {
-        // Already refused: it takes no route, and that is not to be reported again.
-        Some(_) => Input {
-            routes: none.clone(),
-            is_live: true,
-        },
-        None => planned(admitted.plans.get(index as usize)),
-    };
-    Inputs::Each((0..admitted.slab.count()).map(input).collect())
-}
-
-/// What the live subscribers of the messages' own topics get: all but what was refused.
-fn gather_live(account: &Account, admitted: &Admitted) -> Vec<ForLive> {
-    if let PlanOf::All(plan) = &admitted.plans
-        && plan.live.is_empty()
-    {
-        return Vec::new();
-    }
-    let mut refused = account.refused().peekable();
-    let mut found: Vec<(Arc<Subscriber>, Gather)> = Vec::new();
-    for index in 0..admitted.slab.count() {
-        if refused.next_if_eq(&u64::from(index)).is_some() {
-            continue;
-        }
-        for subscriber in &admitted.plans.get(index as usize).live {
-            slot(
-                &mut found,
-                |s| Arc::ptr_eq(s, subscriber),
-                || subscriber.clone(),
-            )
-            .take(index);
-        }
-    }
-    found
-        .into_iter()
-        .map(|(subscriber, gather)| {
-            let (slab, inputs) = gather.finish(&admitted.slab);
-            ForLive {
-                subscriber,
-                slab,
-                inputs,
-            }
-        })
-        .collect()
-}
-
-/// The entry of a short list, made where it is missing.
-fn slot<K>(
-    list: &mut Vec<(K, Gather)>,
-    is: impl Fn(&K) -> bool,
-    make: impl Fn() -> K,
-) -> &mut Gather {
-    let index = list.iter().position(|(key, _)| is(key)).unwrap_or_else(|| {
-        list.push((make(), Gather::default()));
-        list.len() - 1
-    });
-    &mut list[index].1
 }

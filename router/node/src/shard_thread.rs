@@ -4,30 +4,28 @@
 //! and no timer delays a lone message. The log's long work (moving, recycling) runs on a thread of
 //! its own beside it.
 
+mod command;
+mod upkeep;
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use waypost_core::dedup::{Fenced, ProducerId};
 use waypost_core::group::ConsumerId;
-use waypost_core::journal::GroupOptions;
-use waypost_core::queue::Settings;
-use waypost_log::{CommitError, Incarnation, Job, JobDone, JobError, RealVfs};
-use waypost_shard::{
-    Accepted, Attach, Batch, Counters, ManageError, Now, OpenedProducer, Output, Peeked, Place,
-    PublishError, QueueView, Shard, Start, Ticket,
-};
+use waypost_log::{CommitError, Incarnation, Job, JobDone, RealVfs};
+use waypost_shard::{Accepted, Batch, Counters, ManageError, Output, PublishError, Shard, Ticket};
 use waypost_wire::Code;
-use waypost_wire::data::{ConsumerFrame, Deliver, Exception, Level, Receipts};
 
 use crate::alarms::{AlarmKind, Alarms};
-use crate::backup::{BackupError, BackupReply, Backups};
+use crate::backup::{BackupError, Backups};
 use crate::clock::{Clock, wall_ms};
 use crate::disk::Disk;
 use crate::mailbox::{Inbox, Mailbox};
 use crate::metrics::Metrics;
 use crate::plugins::Plugins;
+
+pub(crate) use command::{Command, ConsumerEvent, PublishReply, Settled, ShardHandle, Taken};
 
 /// Bytes of publishes that are taken into one group at most; what is left waits for the next.
 const GROUP_BYTES: u64 = 1 << 20;
@@ -39,195 +37,6 @@ const SNAPSHOT_CHECK_MS: u64 = 50;
 const DROPPING_MS: u64 = 60_000;
 /// How long a job that failed for want of space waits.
 const JOB_RETRY: Duration = Duration::from_millis(500);
-
-/// What became of a batch: how durable what was taken is, and what is to be said of single
-/// messages; or why nothing was taken.
-#[derive(Debug)]
-pub(crate) struct Settled {
-    pub ticket: Ticket,
-    pub result: Result<(Level, Vec<Exception>), (Code, String)>,
-    /// Where what was taken lies, where that was asked for.
-    pub places: Vec<Place>,
-}
-
-/// Where a publisher's outcomes go.
-pub(crate) trait PublishReply: Send + Sync {
-    fn settled(&self, settled: Settled);
-    /// What groups did with messages of its producer.
-    fn receipts(&self, receipts: Receipts);
-}
-
-/// For a consumer's stream.
-#[derive(Debug)]
-pub(crate) enum ConsumerEvent {
-    Deliver(Deliver),
-    Closed(Code, String),
-    Detached,
-}
-
-type Reply<T> = tokio::sync::oneshot::Sender<Result<T, ManageError>>;
-
-/// See [`Command::Publish`].
-pub(crate) type Taken = Box<dyn FnOnce(bool) + Send>;
-
-/// Work on the shard, and how to answer.
-type Step = Box<dyn FnOnce(&mut Shard<RealVfs>, Now) -> Box<dyn FnOnce() + Send> + Send>;
-
-/// See [`Command::Look`].
-type Look = Box<dyn FnOnce(&mut Shard<RealVfs>) + Send>;
-
-/// What others ask of the shard.
-pub(crate) enum Command {
-    Publish {
-        batch: Batch,
-        reply: Arc<dyn PublishReply>,
-        /// Is told whether it was taken, as soon as that is known and before it is synced.
-        taken: Option<Taken>,
-    },
-    OpenProducer {
-        id: ProducerId,
-        /// 0: the next one.
-        epoch: u64,
-        reply: tokio::sync::oneshot::Sender<Result<OpenedProducer, Fenced>>,
-    },
-    CloseProducer {
-        id: ProducerId,
-        session: u64,
-    },
-    /// The producer's stream wants receipts.
-    OpenReceipts {
-        id: ProducerId,
-        session: u64,
-        reply: Arc<dyn PublishReply>,
-    },
-    /// It has them, up to this number.
-    ReceiptsTaken {
-        id: ProducerId,
-        session: u64,
-        number: u64,
-    },
-    Attach {
-        attach: Attach,
-        mailbox: Arc<Mailbox<ConsumerEvent>>,
-        reply: Reply<u64>,
-    },
-    Frame {
-        consumer: ConsumerId,
-        frame: ConsumerFrame,
-    },
-    Written {
-        consumer: ConsumerId,
-        bytes: u64,
-    },
-    Detach {
-        consumer: ConsumerId,
-        is_clean: bool,
-    },
-    /// Says that everything before it was taken.
-    Reach {
-        reply: tokio::sync::oneshot::Sender<()>,
-    },
-    QueueAdd {
-        name: String,
-        settings: Settings,
-        reply: Reply<QueueView>,
-    },
-    QueueRemove {
-        name: String,
-        reply: Reply<u64>,
-    },
-    QueuePurge {
-        name: String,
-        reply: Reply<u64>,
-    },
-    QueueInfo {
-        name: String,
-        reply: Reply<QueueView>,
-    },
-    QueueList {
-        reply: Reply<Vec<QueueView>>,
-    },
-    QueuePeek {
-        name: String,
-        from: u64,
-        count: u32,
-        reply: Reply<(Vec<Peeked>, u64)>,
-    },
-    Backup {
-        name: String,
-        reply: BackupReply,
-    },
-    /// A bounded step of work; what it gives is called when what it did is durable.
-    Step {
-        step: Step,
-    },
-    /// A bounded step that changes nothing which has to be durable.
-    Look {
-        look: Look,
-    },
-    GroupAdd {
-        queue: String,
-        group: String,
-        start: Start,
-        options: GroupOptions,
-        reply: Reply<()>,
-    },
-    GroupSeek {
-        queue: String,
-        group: String,
-        to: Start,
-        reply: Reply<u64>,
-    },
-    GroupRemove {
-        queue: String,
-        group: String,
-        reply: Reply<u64>,
-    },
-    /// Commit what is there, then end.
-    Stop,
-}
-
-/// Sends commands to the shard. What is sent before its thread has started is kept for it.
-#[derive(Clone, Default)]
-pub(crate) struct ShardHandle {
-    inbox: Arc<Inbox<Command>>,
-}
-
-impl ShardHandle {
-    pub fn send(&self, command: Command) {
-        self.inbox.push(command);
-    }
-
-    /// Waits until the shard has taken everything that was sent before.
-    pub async fn reached(&self) {
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        self.send(Command::Reach { reply });
-        let _ = answer.await;
-    }
-
-    /// Asks from a thread that may wait. `None` when the shard has ended.
-    pub fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&mut Shard<RealVfs>) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        // A shard that has ended drops what comes, and the reply with it.
-        self.send(Command::Look {
-            look: Box::new(move |shard| drop(reply.send(look(shard)))),
-        });
-        answer.recv().ok()
-    }
-
-    /// Asks and waits. `None` when the shard has ended.
-    pub async fn ask<T>(
-        &self,
-        make: impl FnOnce(Reply<T>) -> Command,
-    ) -> Option<Result<T, ManageError>> {
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        self.send(make(reply));
-        answer.await.ok()
-    }
-}
 
 struct Thread {
     shard: Shard<RealVfs>,
@@ -571,28 +380,6 @@ impl Thread {
         Ok((bytes, is_taken))
     }
 
-    /// The log is full: commits, then does its work here and now until there is room.
-    fn make_room(&mut self) -> Result<(), CommitError> {
-        self.commit()?;
-        for _ in 0..64 {
-            if self.shard.log_mut().has_room_for(GROUP_BYTES) {
-                return Ok(());
-            }
-            self.shard.write_snapshots();
-            self.commit()?;
-            let done = if self.is_job_out {
-                self.jobs_done.recv().ok()
-            } else {
-                self.shard.log_mut().next_job().map(|job| job.run(&RealVfs))
-            };
-            let Some(done) = done else { return Ok(()) };
-            if !self.finish_job(done)? {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
     fn commit(&mut self) -> Result<(), CommitError> {
         if self.shard.is_ahead() {
             self.shard.deliver(self.clock.now());
@@ -629,48 +416,6 @@ impl Thread {
         self.is_proven = false;
         self.dispatch();
         Ok(())
-    }
-
-    fn count_commit(&mut self, took: Duration) {
-        let counters = self.shard.counters();
-        let before = std::mem::replace(&mut self.counted, counters);
-        if counters.groups > before.groups {
-            let messages = counters.appended - before.appended;
-            self.metrics
-                .wal
-                .committed(messages, counters.group_bytes - before.group_bytes, took);
-        }
-        self.metrics
-            .deliver
-            .delivered
-            .add(counters.delivered - before.delivered);
-        self.metrics
-            .deliver
-            .bytes
-            .add(counters.delivered_bytes - before.delivered_bytes);
-        self.metrics
-            .deliver
-            .acked
-            .add(counters.acked - before.acked);
-        self.metrics
-            .deliver
-            .redelivered
-            .add(counters.redelivered - before.redelivered);
-        self.metrics
-            .deliver
-            .stale
-            .add(counters.stale.saturating_sub(before.stale));
-        let gone = &self.metrics.deliver;
-        gone.expired.add(counters.expired - before.expired);
-        gone.aged.add(counters.aged - before.aged);
-        gone.replaced.add(counters.replaced - before.replaced);
-        self.metrics
-            .publish
-            .dead_lettered
-            .add(counters.dead_lettered - before.dead_lettered);
-        self.metrics
-            .cache_bytes
-            .set(self.shard.cached_bytes() as u64);
     }
 
     /// Hands out what the shard says.
@@ -723,102 +468,6 @@ impl Thread {
                         .raise(AlarmKind::QuarantinedData, &queue, text, wall_ms());
                 }
             }
-        }
-    }
-
-    /// A queue let go of messages at its limit: an alarm, until that has not happened for a while.
-    fn dropped(&mut self, queue: String, messages: u64) {
-        let text = format!(
-            "{messages} messages that a group had not acked made room at the queue's limit since the node started"
-        );
-        self.alarms
-            .raise(AlarmKind::QueueDropping, &queue, text, wall_ms());
-        let until = self.clock.mono_ms() + DROPPING_MS;
-        self.dropping.insert(queue, until);
-    }
-
-    fn end_dropping(&mut self, now: u64) {
-        let alarms = &self.alarms;
-        self.dropping.retain(|queue, until| {
-            let lasts = *until > now;
-            if !lasts {
-                alarms.clear(AlarmKind::QueueDropping, queue);
-            }
-            lasts
-        });
-    }
-
-    fn run_jobs(&mut self) -> Result<(), CommitError> {
-        while let Ok(done) = self.jobs_done.try_recv() {
-            self.finish_job(done)?;
-        }
-        self.backups.poll(self.shard.log_mut());
-        if self.is_job_out || self.clock.mono_ms() < self.job_not_before {
-            return Ok(());
-        }
-        if let Some(job) = self.shard.log_mut().next_job() {
-            self.is_job_out = self.jobs.send(job).is_ok();
-            return Ok(());
-        }
-        // What could not be done need not be done any more.
-        if std::mem::take(&mut self.is_job_stuck) && !self.is_blocked {
-            self.alarms.clear(AlarmKind::DiskFull, "log");
-        }
-        let now = self.clock.mono_ms();
-        if now >= self.snapshots_not_before {
-            self.snapshots_not_before = now + SNAPSHOT_CHECK_MS;
-            self.shard.write_snapshots();
-        }
-        Ok(())
-    }
-
-    /// Says whether the job did its work.
-    fn finish_job(&mut self, done: JobDone<RealVfs>) -> Result<bool, CommitError> {
-        self.is_job_out = false;
-        match self.shard.log_mut().finish_job(done) {
-            Ok(report) => {
-                tracing::debug!(kind = report.kind, "log job done");
-                if let Some(linked) = report.backup {
-                    self.backups.linked(linked);
-                }
-                for damage in report.damage {
-                    let text = format!("{damage:?}");
-                    self.alarms
-                        .raise(AlarmKind::QuarantinedData, "log", text, wall_ms());
-                }
-                self.is_job_stuck = false;
-                self.alarms.clear(AlarmKind::DiskFull, "log");
-                Ok(true)
-            }
-            Err(JobError::Poisoned(why)) => Err(CommitError::Poisoned(why)),
-            // Offered again at once: there is room now.
-            Err(JobError::NoSpace(_)) if self.disk.give_up() => {
-                self.disk.tell(&self.alarms);
-                Ok(true)
-            }
-            Err(error) => {
-                self.alarms.raise(
-                    AlarmKind::DiskFull,
-                    "log",
-                    format!("the log's work cannot go on: {error}"),
-                    wall_ms(),
-                );
-                self.is_job_stuck = true;
-                self.job_not_before = self.clock.mono_ms() + JOB_RETRY.as_millis() as u64;
-                Ok(false)
-            }
-        }
-    }
-
-    fn prove_when_idle(&mut self, now: u64) -> Result<(), CommitError> {
-        let is_idle = now.saturating_sub(self.last_work) >= IDLE_SYNC.as_millis() as u64;
-        if self.is_proven || !is_idle || self.shard.log_mut().pending_bytes() > 0 {
-            return Ok(());
-        }
-        self.is_proven = true;
-        match self.shard.log_mut().idle_sync(self.clock.now().wall_ms) {
-            Ok(()) | Err(CommitError::NoSpace(_)) => Ok(()),
-            Err(error) => Err(error),
         }
     }
 }

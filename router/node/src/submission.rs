@@ -136,9 +136,28 @@ impl Submission {
     ) -> (Routed, Option<Batch>) {
         let mut stored = vec![false; account.count as usize];
         let words = outcome.exceptions_from(account.first_sequence);
+        let is_whole = !own.is_empty();
+        // What plugins kept of a message that its publisher sends again would count twice.
+        let is_for_now = |e: &&Exception| e.kind == ExceptionKind::Refused && e.code.is_retryable();
+        let again = words.iter().find(is_for_now).filter(|_| is_whole);
+        let again = again.map(|e| {
+            (
+                e.code,
+                format!("{}, in a batch with state of plugins", e.text),
+            )
+        });
         account.exceptions.extend(words);
         account.exceptions.sort_unstable_by_key(|e| e.sequence);
-        let is_whole = !own.is_empty();
+        if let Some((code, text)) = again {
+            account.refuse_all(code, &text);
+            let routed = Routed {
+                account,
+                live: Vec::new(),
+                traces: outcome.traces,
+                is_submitted: false,
+            };
+            return (routed, None);
+        }
         let mut parts = Vec::new();
         for (queue, outputs) in outcome.queues {
             for output in &outputs {

@@ -24,10 +24,12 @@ pub(crate) const TAPS_MAX: usize = 8;
 /// What the ring of one holds: messages and bytes.
 const RING_MESSAGES: usize = 1_024;
 const RING_BYTES: usize = 1 << 20;
-/// What one copies at most, a second, whatever it was asked for: at 1 µs a message, a hundredth of
-/// a core.
+/// What one copies at most, a second, whatever it was asked for.
 const COPIES_A_SECOND: f64 = 10_000.0;
 const BYTES_A_SECOND: f64 = (8 << 20) as f64;
+/// Of what a plugin made of one message: how many are copied, and bytes beyond which none follows.
+const AFTER_MAX: usize = 16;
+const AFTER_BYTES_MAX: usize = 128 << 10;
 /// A record that is longer is told with a part of its payload.
 const RECORD_BYTES_MAX: usize = 64 << 10;
 const PAYLOAD_SHOWN: usize = 4 << 10;
@@ -57,7 +59,9 @@ pub(crate) struct Seen {
     /// Behind a plugin: what it said, why, and what it made of the message.
     pub verdict: &'static str,
     pub detail: String,
+    /// What it made of it, as much as is copied, and how many more there were.
     pub after: Vec<Copy>,
+    pub after_left_out: u32,
     pub message: Copy,
 }
 
@@ -93,6 +97,21 @@ impl Copy {
     fn bytes(&self) -> usize {
         self.record.len()
     }
+}
+
+/// Copies of what a plugin made of one message, and how many were left out.
+fn copies(bodies: &[Bytes]) -> (Vec<Copy>, u32) {
+    let (mut copies, mut bytes): (Vec<Copy>, usize) = (Vec::new(), 0);
+    for body in bodies.iter().take(AFTER_MAX) {
+        if bytes >= AFTER_BYTES_MAX {
+            break;
+        }
+        let copy = Copy::of(body);
+        bytes += copy.bytes();
+        copies.push(copy);
+    }
+    let left_out = (bodies.len() - copies.len()) as u32;
+    (copies, left_out)
 }
 
 impl Seen {
@@ -416,13 +435,15 @@ impl Taps {
                         after: Vec::new(),
                     },
                 };
+                let (after, after_left_out) = copies(&said.after);
                 Seen {
                     time_ms: wall_ms(),
                     route: route.name.clone(),
                     plugin: bound.slot.clone(),
                     verdict: said.verdict,
                     detail: said.detail,
-                    after: said.after.iter().map(|body| Copy::of(body)).collect(),
+                    after,
+                    after_left_out,
                     message,
                 }
             });
@@ -450,6 +471,7 @@ impl Tap {
             verdict: "",
             detail: String::new(),
             after: Vec::new(),
+            after_left_out: 0,
             message,
         }
     }

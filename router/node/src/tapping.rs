@@ -59,7 +59,11 @@ pub(crate) async fn serve(
             let written = tokio::select! {
                 written = send.write_all(&bytes) => Some(written),
                 () = tokio::time::sleep(PATIENCE) => None,
-                _ = draining.wait_for(|draining| *draining) => return Ok(()),
+                _ = draining.wait_for(|draining| *draining) => {
+                    // In the middle of a frame: nothing can follow it.
+                    let _ = send.reset(VarInt::from_u32(Code::Draining as u32));
+                    return Ok(());
+                }
             };
             match written {
                 Some(written) => written?,
@@ -219,6 +223,7 @@ impl Showing {
 }
 
 fn message(seen: Seen) -> TappedMessage {
+    let after = || seen.after.iter();
     TappedMessage {
         record: seen.message.record,
         time_ms: seen.time_ms,
@@ -226,7 +231,9 @@ fn message(seen: Seen) -> TappedMessage {
         plugin: seen.plugin.to_string(),
         verdict: seen.verdict.to_owned(),
         detail: seen.detail,
-        after: seen.after.into_iter().map(|copy| copy.record).collect(),
+        after_payload_bytes: after().map(|copy| copy.cut_from.unwrap_or(0)).collect(),
+        after: after().map(|copy| copy.record.clone()).collect(),
+        after_left_out: seen.after_left_out,
         payload_bytes: seen.message.cut_from.unwrap_or(0),
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use wasmparser::{Encoding, Parser, Payload};
 
 use crate::reference::is_digest;
+use crate::words::shown;
 
 /// The annotation of a manifest that holds the component's signature.
 pub const SIGNATURE_ANNOTATION: &str = "com.github.waypost.signature";
@@ -77,19 +78,22 @@ pub enum ArtifactError {
     #[error("it is an index of several artifacts: name one of them by its digest")]
     Index,
     /// Something else lies there.
-    #[error("it holds no component: its config is {found:?}, expected {CONFIG_TYPE:?}")]
+    #[error("it holds no component: its config is \"{found}\", expected {CONFIG_TYPE:?}", found = shown(found))]
     Config {
         /// The media type that is there.
         found: String,
     },
     /// More or fewer layers than one, or a layer of another kind.
-    #[error("it has the layers [{}], expected one of {LAYER_TYPE:?}", .found.join(", "))]
+    #[error("it has the layers [{}], expected one of {LAYER_TYPE:?}", shown(&found.join(", ")))]
     Layers {
         /// Their media types.
         found: Vec<String>,
     },
     /// A digest that is none.
-    #[error("its manifest names the digest {0:?}, expected \"sha256:\" and 64 digits")]
+    #[error(
+        "its manifest names the digest \"{}\", expected \"sha256:\" and 64 digits",
+        shown(_0)
+    )]
     Digest(String),
     /// Larger than a component may be.
     #[error("its component has {found} bytes, limit {limit}")]

@@ -17,6 +17,7 @@ mod registry;
 mod scrypt;
 mod sign;
 mod trust;
+mod words;
 
 pub use artifact::{ArtifactError, Names, SIGNATURE_ANNOTATION, names, sha256};
 pub use credentials::{Credentials, CredentialsError};

@@ -64,7 +64,7 @@ impl Reference {
             return Err(ReferenceError::Version(whole.to_owned()));
         }
         Ok(Reference {
-            host: host.to_owned(),
+            host: host.to_ascii_lowercase(),
             repository: repository.to_owned(),
             tag,
             digest,

@@ -469,16 +469,9 @@ impl Deliver {
         varint::put(&mut head, self.receive_time_ms);
         let mut expected = self.first_offset;
         for (offset, attempt) in &self.detail {
-            let (gap, attempt) = (offset.saturating_sub(expected), u64::from(*attempt));
+            varint::put(&mut head, offset.saturating_sub(expected));
+            varint::put(&mut head, u64::from(*attempt));
             expected = offset + 1;
-            // Most are a byte each.
-            match (gap, attempt) {
-                (0..0x40, 0..0x40) => head.extend_from_slice(&[gap as u8, attempt as u8]),
-                _ => {
-                    varint::put(&mut head, gap);
-                    varint::put(&mut head, attempt);
-                }
-            }
         }
         frame::put_head(
             out,

@@ -294,7 +294,9 @@ pub fn to_json(explained: &Explained) -> Value {
     } else {
         shown["sequence"] = json!(explained.sequence);
         shown["outcome"] = json!(explained.outcome);
+        shown["code"] = json!(explained.code);
         shown["text"] = json!(explained.text);
+        shown["left_out"] = json!(explained.left_out);
         shown["receive_time_ms"] = json!(explained.receive_time_ms);
         shown["took_ns"] = json!(explained.took_ns);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use waypost_client::wire::control::{Tap, Tapped, TappedMessage};
 use waypost_client::{Client, Filter, RecordRef};
@@ -9,7 +10,7 @@ use waypost_client::{Client, Filter, RecordRef};
 use crate::connect::ConnectArgs;
 use crate::failure::usage;
 use crate::messages::{self, printable};
-use crate::output::{Output, note};
+use crate::output::{Output, Style, note};
 use crate::times::{clock, millis};
 use crate::units::{count, counted, parse_duration};
 
@@ -219,6 +220,20 @@ fn describe(tap: &Tap) -> String {
     text
 }
 
+/// The records that a plugin made of a message, each with the length of the payload that it was cut
+/// from; 0: it is whole.
+fn after(message: &TappedMessage) -> impl Iterator<Item = (&Bytes, u64)> {
+    let bytes = message.after_payload_bytes.iter().copied();
+    message.after.iter().zip(bytes.chain(std::iter::repeat(0)))
+}
+
+fn cut_from(bytes: u64, style: Style) -> String {
+    match bytes {
+        0 => String::new(),
+        bytes => style.dim(&format!("  … of {}", crate::units::size(bytes))),
+    }
+}
+
 fn show(message: &TappedMessage, output: Output) -> anyhow::Result<()> {
     let record = RecordRef::parse(&message.record)?;
     if output.is_json() {
@@ -226,10 +241,7 @@ fn show(message: &TappedMessage, output: Output) -> anyhow::Result<()> {
     }
     let style = output.style();
     let mut line = messages::to_line(&record, &clock(message.time_ms), style);
-    if message.payload_bytes > 0 {
-        let size = crate::units::size(message.payload_bytes);
-        line.push_str(&style.dim(&format!("  … of {size}")));
-    }
+    line.push_str(&cut_from(message.payload_bytes, style));
     output.line(line)?;
     if message.verdict.is_empty() {
         return Ok(());
@@ -239,9 +251,15 @@ fn show(message: &TappedMessage, output: Output) -> anyhow::Result<()> {
         detail => format!("{}: {}", message.verdict, printable(detail)),
     };
     output.line(format!("    {} {said}", style.cyan(&message.plugin)))?;
-    for after in &message.after {
+    for (after, bytes) in after(message) {
         let record = RecordRef::parse(after)?;
-        output.line(messages::to_line(&record, "    →", style))?;
+        let mut line = messages::to_line(&record, "    →", style);
+        line.push_str(&cut_from(bytes, style));
+        output.line(line)?;
+    }
+    if message.after_left_out > 0 {
+        let more = format!("    → {} more", message.after_left_out);
+        output.line(style.dim(&more))?;
     }
     Ok(())
 }
@@ -262,12 +280,17 @@ fn to_json(message: &TappedMessage, record: &RecordRef<'_>) -> anyhow::Result<Va
         about.push(("payload_bytes", json!(message.payload_bytes)));
     }
     if !message.after.is_empty() {
-        let after = message.after.iter().map(|after| {
+        let after = after(message).map(|(after, bytes)| {
             let record = RecordRef::parse(after)?;
-            Ok(messages::to_json(&record, &[]))
+            let cut = (bytes > 0).then(|| ("payload_bytes", json!(bytes)));
+            let about: Vec<(&str, Value)> = cut.into_iter().collect();
+            Ok(messages::to_json(&record, &about))
         });
         let after: anyhow::Result<Vec<Value>> = after.collect();
         about.push(("after", Value::Array(after?)));
+    }
+    if message.after_left_out > 0 {
+        about.push(("after_left_out", json!(message.after_left_out)));
     }
     Ok(messages::to_json(record, &about))
 }

@@ -63,6 +63,26 @@ impl Home {
     }
 }
 
+/// A file of the repository, from its root.
+#[cfg(feature = "node")]
+fn component(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.join(path).display().to_string()
+}
+
+/// A test guest's component.
+#[cfg(feature = "node")]
+fn fixture(name: &str) -> String {
+    component(&format!("tests/fixtures/plugins/{name}.wasm"))
+}
+
+/// What a command with `--json` says, a document a line.
+#[cfg(feature = "node")]
+fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    let parse = |line: &str| serde_json::from_str(line).expect(line);
+    text.lines().map(parse).collect()
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

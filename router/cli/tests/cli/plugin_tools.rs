@@ -8,12 +8,6 @@ use serde_json::Value;
 
 use super::*;
 
-/// A component of the repository, from its root.
-fn component(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    root.join(path).display().to_string()
-}
-
 const MAGNITUDE: &str = "plugins/prebuilt/quake-magnitude.wasm";
 const PUPPET: &str = "tests/fixtures/plugins/puppet.wasm";
 
@@ -306,7 +300,7 @@ fn state_published_messages_and_timers_are_shown_and_undone() {
         "get k;remove k",
     ];
     let input = home.write("in.jsonl", &(orders.map(order).join("\n") + "\n"));
-    let puppet = component("tests/fixtures/plugins/puppet-effects.wasm");
+    let puppet = fixture("puppet-effects");
     let test = [
         "plugin",
         "test",
@@ -317,10 +311,7 @@ fn state_published_messages_and_timers_are_shown_and_undone() {
         "transform",
     ];
     let output = home.run(&[&test[..], &["--json"]].concat());
-    let lines: Vec<Value> = text(&output.stdout)
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
+    let lines = json_lines(&text(&output.stdout));
     assert_eq!(lines.len(), 3, "{output:?}");
     assert_eq!(lines[0]["state"][0]["key"], "k", "{output:?}");
     assert_eq!(lines[0]["state"][0]["value"], "v", "{output:?}");

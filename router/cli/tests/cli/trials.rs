@@ -7,16 +7,6 @@ use serde_json::Value;
 use super::with_a_node::{dev, drains};
 use super::*;
 
-fn fixture(name: &str) -> String {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/plugins/");
-    format!("{root}{name}.wasm")
-}
-
-fn lines(text: &str) -> Vec<Value> {
-    let parse = |line: &str| serde_json::from_str(line).expect(line);
-    text.lines().map(parse).collect()
-}
-
 fn verdicts(lines: &[Value]) -> Vec<&str> {
     lines
         .iter()
@@ -43,7 +33,7 @@ fn timers_ring_in_the_time_of_the_messages() {
         "transform",
     ];
     let wakes = ["--set", "wake=set w rang;timer 1000"];
-    let found = lines(&home.ok(&[&test[..], &wakes, &["--time", "--json"]].concat()));
+    let found = json_lines(&home.ok(&[&test[..], &wakes, &["--time", "--json"]].concat()));
     assert_eq!(
         verdicts(&found),
         ["edit", "timer", "timer", "edit", "timer"],
@@ -67,11 +57,11 @@ fn timers_ring_in_the_time_of_the_messages() {
     assert!(said.contains("2026-01-01T00:00:01.000Z"), "{said}");
     assert!(said.contains("2 messages: 2 edit, 3 timer"), "{said}");
     // Without a time of its own nothing rings; a timer that fails is a failure.
-    let found = lines(&home.ok(&[&test[..], &wakes, &["--json"]].concat()));
+    let found = json_lines(&home.ok(&[&test[..], &wakes, &["--json"]].concat()));
     assert_eq!(verdicts(&found), ["edit", "edit"]);
     let output = home.run(&[&test[..], &["--set", "wake=trap", "--time", "--json"]].concat());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let found = lines(&super::text(&output.stdout));
+    let found = json_lines(&super::text(&output.stdout));
     assert_eq!(verdicts(&found), ["edit", "failed", "edit"], "{found:#?}");
     let said = home.fails(&[&test[..], &["--grant", "log"]].concat(), 1);
     assert!(said.contains("needs the grant"), "{said}");
@@ -104,7 +94,7 @@ fn a_range_of_a_queue_is_tried_and_stays_there() {
     ];
     let replay = |more: &[&str]| -> Vec<Value> {
         let args = [&test[..], &["--replay", "queue:q", "--json"], more].concat();
-        lines(&home.ok(&args))
+        json_lines(&home.ok(&args))
     };
     assert_eq!(verdicts(&replay(&[])), ["edit", "edit", "edit"]);
     let part = replay(&["--from", "1", "--to", "2"]);
@@ -120,11 +110,16 @@ fn a_range_of_a_queue_is_tried_and_stays_there() {
             2,
             "has no such message",
         ),
-        (&["--replay", "queue:q", "--route", "r"], 2, "--config"),
+        (&["--replay", "queue:q", "--route", "r"], 2, "--role"),
     ] {
         let said = home.fails(&[&test[..], more].concat(), code);
         assert!(said.contains(want), "{more:?}: {said}");
     }
+    let said = home.fails(
+        &["plugin", "test", "--replay", "queue:q", "--route", "r"],
+        2,
+    );
+    assert!(said.contains("--config"), "{said}");
     // Through a whole route: one edits, the next drops what it says.
     let config = home.path().join("w.toml");
     let text = format!(
@@ -140,7 +135,7 @@ fn a_range_of_a_queue_is_tried_and_stays_there() {
     let route = [
         "plugin", "test", "--replay", "queue:q", "--route", "r", "--config", &config,
     ];
-    let found = lines(&home.ok(&[&route[..], &["--json"]].concat()));
+    let found = json_lines(&home.ok(&[&route[..], &["--json"]].concat()));
     assert_eq!(found.len(), 4, "{found:#?}");
     assert_eq!(found[0]["steps"][0]["plugin"], "mark");
     assert_eq!(found[0]["steps"][0]["verdict"], "edit");

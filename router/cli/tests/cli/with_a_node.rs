@@ -38,11 +38,6 @@ impl Home {
     }
 }
 
-fn json_lines(text: &str) -> Vec<Value> {
-    let parse = |line: &str| serde_json::from_str(line).expect(line);
-    text.lines().map(parse).collect()
-}
-
 /// A child process that is killed when the test ends, however it ends.
 pub(super) struct Running {
     child: Child,
@@ -427,10 +422,6 @@ fn the_demo_counts_what_the_file_says() {
 fn a_plugin_and_a_route_over_the_network() {
     let home = Home::new();
     let node = dev(&home);
-    let fixture = |name: &str| {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/plugins/");
-        format!("{root}{name}.wasm")
-    };
     let (noop, puppet) = (fixture("noop"), fixture("puppet"));
     home.ok(&["queue", "add", "q"]);
     let role = ["--role", "transform"];

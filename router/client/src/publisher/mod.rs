@@ -41,7 +41,7 @@ pub struct PublisherOptions {
     /// Groups' words about its messages come by [`Publisher::receipt`]; needs a producer.
     pub receipts: bool,
     /// What each route and plugin did comes with the tickets of these messages; needs the right
-    /// `read`. It costs the node some 10 µs a message, so it is for single ones.
+    /// `read`. Each is watched by itself all the way, so it is for single ones.
     pub explain: Explain,
 }
 

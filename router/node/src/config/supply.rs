@@ -117,7 +117,7 @@ pub(super) fn registry(mut table: Table<'_, '_>, names: &mut Names) -> Option<Re
     };
     table.finish();
     Some(RegistryConfig {
-        host: host?.value,
+        host: host?.value.to_ascii_lowercase(),
         insecure_http,
         ca,
         credentials,

@@ -6,7 +6,6 @@ use super::error::ChangeError;
 use super::live::{Plugins, Prepared, State};
 use super::record::{Pair, Pause, SlotRecord, Texts, Version};
 use super::slot::{Code, Origin, Slot};
-use super::trust;
 use crate::clock::wall_ms;
 use crate::config::{self, PluginConfig, PluginSource};
 use crate::shelf;
@@ -72,15 +71,16 @@ impl Deploy {
                 None => config.settings.push((name.clone(), value.clone())),
             }
         }
+        // Of what came over the network: a configuration bounds its own.
         let too_long = |(name, value): &&Pair| name.len() + value.len() > SETTING_BYTES_MAX;
-        if let Some((name, _)) = config.settings.iter().find(too_long) {
+        if let Some((name, _)) = self.settings.iter().find(too_long) {
             let text = format!(
                 "plugin '{}': setting '{name}' has more than {SETTING_BYTES_MAX} bytes",
                 self.name
             );
             return Err(ChangeError::Invalid(text));
         }
-        if config.settings.len() > SETTINGS_MAX {
+        if !self.settings.is_empty() && config.settings.len() > SETTINGS_MAX {
             let text = format!("plugin '{}': more than {SETTINGS_MAX} settings", self.name);
             return Err(ChangeError::Invalid(text));
         }
@@ -133,9 +133,7 @@ impl Plugins {
         config: &PluginConfig,
     ) -> Result<(), ChangeError> {
         if !deploy.signature.is_empty() {
-            let signature = trust::parse(config, &deploy.signature)?;
-            trust::check_new(&self.data_dir, config, &self.trusted_keys, &signature)?;
-            self.store.put_signature(&deploy.digest, &signature)?;
+            return self.keep_signature(config, &deploy.digest, &deploy.signature);
         }
         Ok(())
     }

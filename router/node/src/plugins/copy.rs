@@ -92,7 +92,12 @@ pub fn restore_plugins(backup: &Path, data_dir: &Path) -> Result<RestoredPlugins
     };
     let mut faults: Vec<String> = found.damaged.iter().map(|d| d.error.to_string()).collect();
     let versions = found.slots.iter().flat_map(|slot| &slot.versions);
-    let mut digests: Vec<&str> = versions.map(|version| version.digest.as_str()).collect();
+    let pulled = store.pulled().unwrap_or_default();
+    let pulled = pulled.iter().map(|pulled| pulled.component.as_str());
+    let mut digests: Vec<&str> = versions
+        .map(|version| version.digest.as_str())
+        .chain(pulled)
+        .collect();
     digests.sort_unstable();
     digests.dedup();
     let checked = digests.iter().map(|digest| store.check_blob(digest));
@@ -132,8 +137,11 @@ fn each_file(
         for entry in entries {
             let entry = entry.map_err(copy_error("list", &from))?;
             let path = entry.path();
+            if is_passing(&path) {
+                continue;
+            }
             let about = entry.metadata().map_err(copy_error("look at", &path))?;
-            if !about.is_file() || is_passing(&path) {
+            if !about.is_file() {
                 continue;
             }
             let to = to.join(entry.file_name());

@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use waypost_core::route::Route;
@@ -52,6 +52,8 @@ pub(crate) struct Plugins {
     limits: LimitsConfig,
     pub(super) trusted_keys: TrustedKeys,
     pub(super) registries: Vec<RegistryConfig>,
+    /// Names in registries that the configuration has.
+    pub(super) references: BTreeSet<String>,
     pub(super) pull_timeout: Duration,
     /// See [`Plugins::keeping`].
     pub(super) keeping: Mutex<()>,
@@ -149,6 +151,7 @@ impl Plugins {
             limits: config.limits.clone(),
             trusted_keys: config.supply.trusted_keys.clone(),
             registries: config.registries.clone(),
+            references: references(config),
             pull_timeout: config.supply.pull_timeout,
             keeping: Mutex::new(()),
             compiler,
@@ -184,7 +187,7 @@ impl Plugins {
                 "{}; what it says is not in force: deploy or add it again",
                 damaged.error
             );
-            let subject = damaged.slot.as_deref().unwrap_or("routes");
+            let subject = damaged.slot.as_deref().unwrap_or(damaged.what);
             let kind = AlarmKind::DamagedPlugin;
             self.alarms.raise(kind, subject, text.clone(), wall_ms());
             if let Some(name) = &damaged.slot
@@ -200,7 +203,7 @@ impl Plugins {
             .into_iter()
             .map(|record| (record.name.clone(), record))
             .collect();
-        let until = Instant::now() + config.supply.pull_timeout;
+        let mut left = config.supply.pull_timeout;
         for plugin in &config.plugins {
             let slot = match plugin.source {
                 PluginSource::Deployed => {
@@ -211,7 +214,7 @@ impl Plugins {
                     let code = self.look(plugin).map_err(|error| error.to_string());
                     self.slot(&mut state, Origin::Config, plugin.clone(), code, None)
                 }
-                PluginSource::Oci { .. } => self.pulled(&mut state, plugin.clone(), until),
+                PluginSource::Oci { .. } => self.pulled(&mut state, plugin.clone(), &mut left),
                 PluginSource::File(_) | PluginSource::Builtin(_) => {
                     let code = self.look(plugin).map_err(start_error)?;
                     self.slot(&mut state, Origin::Config, plugin.clone(), Ok(code), None)
@@ -526,7 +529,11 @@ impl Plugins {
         }
         for slot in state.slots.values() {
             named.extend(slot.config.source.digest().map(str::to_owned));
-            named.extend(slot.shadow.current().map(|shadow| shadow.digest.clone()));
+            named.extend(
+                slot.shadow
+                    .current()
+                    .map(|shadow| shadow.about.digest.clone()),
+            );
             let versions = slot.record.iter().flat_map(|record| &record.versions);
             named.extend(versions.map(|version| version.digest.clone()));
         }
@@ -595,6 +602,17 @@ fn start_error(error: ChangeError) -> StartError {
         ChangeError::Untrusted(error) => StartError::Untrusted(Box::new(error)),
         other => StartError::Plugins(other.to_string()),
     }
+}
+
+fn references(config: &Config) -> BTreeSet<String> {
+    let names = config
+        .plugins
+        .iter()
+        .filter_map(|plugin| match &plugin.source {
+            PluginSource::Oci { reference, .. } => Some(reference.to_string()),
+            _ => None,
+        });
+    names.collect()
 }
 
 /// A name may be in the configuration or in what the network made, not in both.

@@ -10,20 +10,19 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use waypost_supply::{
-    Credentials, Found, Reference, Registry, RegistryError, RegistryOptions, Signature,
-};
+use waypost_supply::{Credentials, Found, Reference, Registry, RegistryError, RegistryOptions};
 
 use super::error::ChangeError;
 use super::live::{Plugins, State};
 use super::record::PulledRecord;
 use super::slot::{Origin, Slot};
 use super::store::{COMPONENT_BYTES_MAX, Store, StoreError};
+use super::trust::{self, Untrusted};
 use crate::clock::wall_ms;
 use crate::config::{CredentialsConfig, PluginConfig, PluginSource, RegistryConfig};
 
-/// Names whose last component is kept, those that the configuration has no more among them.
-const PULLED_MAX: usize = 64;
+/// Names that the configuration has no more and whose last component is kept, the newest.
+const FORMER_MAX: usize = 8;
 /// How long until the first try after the start, and the longest pause between two.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(300);
@@ -41,15 +40,18 @@ pub(crate) enum PullError {
         path: String,
         error: String,
     },
-    #[error("{reference}: its signature {error}")]
-    Signature {
-        reference: Box<Reference>,
-        error: waypost_supply::SignatureError,
-    },
+    #[error(transparent)]
+    Untrusted(Box<Untrusted>),
     #[error("{0}: not asked any more, the pulls of this start have used up pull_timeout")]
     NoTime(Box<Reference>),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<Untrusted> for PullError {
+    fn from(error: Untrusted) -> PullError {
+        PullError::Untrusted(Box::new(error))
+    }
 }
 
 /// The plugin with what the data directory has of it, where it comes from a registry.
@@ -75,14 +77,17 @@ impl Plugins {
         self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A slot whose code comes from a registry, at the start.
+    /// A slot whose code comes from a registry, at the start. Takes from what is `left` of the time.
     pub(super) fn pulled(
         &self,
         state: &mut State,
         mut plugin: PluginConfig,
-        until: Instant,
+        left: &mut Duration,
     ) -> Slot {
-        let code = match self.pull(&mut plugin, until) {
+        let began = Instant::now();
+        let pulled = self.pull(&mut plugin, began + *left);
+        *left = left.saturating_sub(began.elapsed());
+        let code = match pulled {
             Ok(()) => self.look(&plugin).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -91,6 +96,7 @@ impl Plugins {
 
     /// Says what a plugin's reference means, and has it here.
     fn pull(&self, plugin: &mut PluginConfig, until: Instant) -> Result<(), PullError> {
+        let asked = plugin.clone();
         let PluginSource::Oci { reference, digest } = &mut plugin.source else {
             return Ok(());
         };
@@ -105,7 +111,7 @@ impl Plugins {
         let there = there.filter(|pulled| self.store.check_blob(&pulled.component).is_ok());
         let component = match (there, reference.digest()) {
             (Some(there), Some(_)) => there.component.clone(),
-            (there, _) => match self.fetch(reference, there, &pulled, until) {
+            (there, _) => match self.fetch(&asked, reference, there, &pulled, until) {
                 Ok(component) => component,
                 Err(error) => {
                     let Some(there) = there else {
@@ -124,9 +130,11 @@ impl Plugins {
         Ok(())
     }
 
-    /// Asks the registry, and fetches what is not here.
+    /// Asks the registry, and fetches what is not here. What the plugin's keys do not trust is not
+    /// what the name means: what it meant before stays.
     fn fetch(
         &self,
+        plugin: &PluginConfig,
         reference: &Reference,
         there: Option<&PulledRecord>,
         pulled: &[PulledRecord],
@@ -155,27 +163,54 @@ impl Plugins {
             upload.write(&bytes)?;
             upload.finish()?;
             tracing::info!(%reference, manifest = found.manifest, bytes = found.bytes, "pulled");
+        } else {
+            // It was there, and may have been nobody's until now.
+            self.store.check_blob(&component)?;
         }
-        self.keep_signature(reference, &component, &found)?;
+        self.trust_found(plugin, reference, &component, &found)?;
         self.keep_pulled(reference, &found, &component, pulled)?;
         Ok(component)
     }
 
-    fn keep_signature(
+    /// Keeps the signature that was found, and looks whether the component may run with it, or with
+    /// one that was here.
+    fn trust_found(
         &self,
+        plugin: &PluginConfig,
         reference: &Reference,
         component: &str,
         found: &Found,
     ) -> Result<(), PullError> {
-        let Some(text) = &found.signature else {
-            return Ok(());
+        let plugin = PluginConfig {
+            source: PluginSource::Oci {
+                reference: reference.clone(),
+                digest: Some(component.to_owned()),
+            },
+            ..plugin.clone()
         };
-        let signature = Signature::parse(text.as_bytes());
-        let signature = signature.map_err(|error| PullError::Signature {
-            reference: Box::new(reference.clone()),
-            error,
-        })?;
-        Ok(self.store.put_signature(component, &signature)?)
+        let kept: Result<(), PullError> = match &found.signature {
+            Some(text) => self.keep_signature(&plugin, component, text),
+            None => Ok(()),
+        };
+        match trust::trusted(&self.data_dir, &plugin, &self.trusted_keys) {
+            Ok(_) => Ok(()),
+            Err(error) => kept.and_then(|()| Err(error.into())),
+        }
+    }
+
+    /// Keeps a signature that came with a component, if it is one that is trusted.
+    pub(super) fn keep_signature<E: From<Untrusted> + From<StoreError>>(
+        &self,
+        plugin: &PluginConfig,
+        component: &str,
+        text: &str,
+    ) -> Result<(), E> {
+        let signature = trust::parse(plugin, text)?;
+        let keys = &self.trusted_keys;
+        let is_checked = trust::check_new(&self.data_dir, plugin, keys, &signature)?;
+        Ok(self
+            .store
+            .put_signature(component, &signature, is_checked)?)
     }
 
     fn keep_pulled(
@@ -193,10 +228,12 @@ impl Plugins {
             at_ms: wall_ms(),
         };
         let others = pulled.iter().filter(|other| other.reference != name);
-        let mut records: Vec<PulledRecord> = others.cloned().collect();
-        records.sort_by_key(|record| record.at_ms);
-        let too_many = (records.len() + 1).saturating_sub(PULLED_MAX);
-        records.drain(..too_many);
+        let (mut records, mut former): (Vec<PulledRecord>, Vec<PulledRecord>) = others
+            .cloned()
+            .partition(|other| self.references.contains(&other.reference));
+        former.sort_by_key(|record| record.at_ms);
+        former.drain(..former.len().saturating_sub(FORMER_MAX));
+        records.append(&mut former);
         records.push(now);
         self.store.put_pulled(&records)
     }

@@ -467,7 +467,9 @@ pub(crate) async fn show(conn: &Arc<Conn>, name: &str) -> Result<ManagedResponse
         next_try_ms,
         trips,
         breaker_failures: u64::from(config.breaker.failures),
-        shadow: shadow.as_ref().map_or(String::new(), |s| s.digest.clone()),
+        shadow: shadow
+            .as_ref()
+            .map_or(String::new(), |s| s.about.digest.clone()),
         shadow_ended: shadow.and_then(|s| s.ended()).unwrap_or_default(),
     })))
 }

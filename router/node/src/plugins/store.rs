@@ -65,7 +65,9 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Store
 /// A file that cannot be read as what it should be.
 #[derive(Debug)]
 pub(crate) struct Damaged {
-    /// Of the slot; none for the file of routes.
+    /// For the alarm, where it is not a slot's.
+    pub what: &'static str,
+    /// Of the slot; none for the files of routes, and of what was pulled.
     pub slot: Option<String>,
     pub error: StoreError,
 }
@@ -128,6 +130,7 @@ impl Store {
             match self.read_slot(name, &path) {
                 Ok(slot) => found.slots.push(slot),
                 Err(error) => found.damaged.push(Damaged {
+                    what: "slot",
                     slot: Some(name.to_owned()),
                     error,
                 }),
@@ -135,7 +138,18 @@ impl Store {
         }
         match self.read_routes() {
             Ok(routes) => found.routes = routes,
-            Err(error) => found.damaged.push(Damaged { slot: None, error }),
+            Err(error) => found.damaged.push(Damaged {
+                what: "routes",
+                slot: None,
+                error,
+            }),
+        }
+        if let Err(error) = self.pulled() {
+            found.damaged.push(Damaged {
+                what: "pulled",
+                slot: None,
+                error,
+            });
         }
         Ok(found)
     }
@@ -325,17 +339,28 @@ impl Store {
         Ok(paths)
     }
 
-    /// Keeps a signature of a component, instead of an older one by the same key.
-    pub fn put_signature(&self, digest: &str, signature: &Signature) -> Result<(), StoreError> {
+    /// Keeps a signature of a component. One that was checked takes the place of another by the same
+    /// key, or of any where there are too many; one that nobody could check takes nobody's place.
+    pub fn put_signature(
+        &self,
+        digest: &str,
+        signature: &Signature,
+        is_checked: bool,
+    ) -> Result<(), StoreError> {
         let name = format!("sha256-{digest}.{}{SIGNATURE_SUFFIX}", signature.key_id());
         let path = self.directory.join("blobs").join(name);
         let there = self.signatures(digest)?;
         if there.len() >= SIGNATURES_MAX && !there.contains(&path) {
-            let digest = digest.to_owned();
-            return Err(StoreError::Signatures { digest });
+            match there.first().filter(|_| is_checked) {
+                Some(other) => fs::remove_file(other).map_err(io_error("remove", other))?,
+                None => {
+                    let digest = digest.to_owned();
+                    return Err(StoreError::Signatures { digest });
+                }
+            }
         }
         match read(&path) {
-            Ok(bytes) if bytes == signature.as_str().as_bytes() => Ok(()),
+            Ok(bytes) if !is_checked || bytes == signature.as_str().as_bytes() => Ok(()),
             _ => self.replace(&path, signature.as_str().as_bytes()),
         }
     }

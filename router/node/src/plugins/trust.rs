@@ -124,24 +124,25 @@ pub(crate) fn trusted(
     })
 }
 
-/// Looks at a signature that comes with a component of the store, before it is kept.
+/// Looks at a signature that comes with a component of the store, before it is kept. Says whether
+/// there are keys that it was checked with.
 pub(crate) fn check_new(
     data_dir: &Path,
     plugin: &PluginConfig,
     of_node: &TrustedKeys,
     signature: &Signature,
-) -> Result<(), Untrusted> {
+) -> Result<bool, Untrusted> {
     let keys = keys_of(plugin, of_node);
     let Some(Source::File(path)) = source(data_dir, &plugin.source) else {
-        return Ok(());
+        return Ok(false);
     };
     if keys.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let bytes = read_component(&plugin.name, &path)?;
     let text = signature.as_str().as_bytes();
     let checked = keys.check(&bytes, Some(text), "as sent");
-    checked.map(drop).map_err(|error| Untrusted::Trust {
+    checked.map(|_| true).map_err(|error| Untrusted::Trust {
         plugin: plugin.name.clone(),
         origin: origin(plugin),
         error: Box::new(error),

@@ -17,7 +17,7 @@ use super::serial::{Lent, States};
 use super::translate::{kind, translate};
 use super::{Surroundings, Work};
 use crate::alarms::{AlarmKind, Alarms};
-use crate::clock::{Clock, wall_ms};
+use crate::clock::{Clock, thread_cpu_ns, wall_ms};
 use crate::plugins::{Pause, PluginStats};
 use crate::routing::{Bound, Routing, Service};
 use crate::tap::Said;
@@ -148,6 +148,8 @@ pub(super) struct Calls {
     pub states: States,
     /// The slot that the last call was of, and where it began to write.
     last: Option<(Arc<str>, Mark)>,
+    /// CPU time of the guest's code in the last call; where it is to be measured.
+    pub cpu_ns: Option<u64>,
     clock: Clock,
     alarms: Arc<Alarms>,
 }
@@ -159,6 +161,7 @@ impl Calls {
             routing: None,
             states: States::new(surroundings.shard.clone(), surroundings.clock),
             last: None,
+            cpu_ns: None,
             current: HashSet::new(),
             version: 0,
             instances: HashMap::new(),
@@ -338,6 +341,8 @@ impl Calls {
         };
         match bound.guard.admit(self.clock.mono_ms()) {
             Admit::Call => {}
+            // What is only tried leaves the one probe to a message that counts.
+            Admit::Probe if work.is_dry => bound.guard.put_back_probe(),
             Admit::Probe if items.len() > 1 => {
                 // The breaker gives one probe: it is for the single message that follows.
                 bound.guard.put_back_probe();
@@ -359,7 +364,10 @@ impl Calls {
             return Answer::LeaveOut(again);
         }
         let answer = self.call_instance(bound, plugin, work, original, items);
-        self.tell(bound, &answer);
+        // What is only tried says nothing of how it serves.
+        if !work.is_dry {
+            self.tell(bound, &answer);
+        }
         answer
     }
 
@@ -453,11 +461,14 @@ impl Calls {
             }
         }
         let mut effects = effects(&mut lent);
-        let before = Instant::now();
+        let (before, began) = (Instant::now(), self.cpu_ns.map(|_| thread_cpu_ns()));
         let result = kept.instance.call(batch, &mut effects);
+        self.cpu_ns = began.map(|began| thread_cpu_ns().saturating_sub(began));
         stats.called(before.elapsed(), items.len() as u64);
         let published = std::mem::take(&mut effects.published);
-        if plugin.wakes() && self.is_first {
+        if work.is_dry {
+            let _ = kept.instance.take_timer();
+        } else if plugin.wakes() && self.is_first {
             kept.follow_timer(self.clock.mono_ms());
         }
         let answer = match result {

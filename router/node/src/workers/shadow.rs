@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use waypost_core::pipeline::{Failure, Item, Verdict};
 use waypost_core::route::{PluginIndex, RouteIndex};
-use waypost_core::shadow::{Judged, Pair};
+use waypost_core::shadow::{Compared, Judged, Pair, compare};
 use waypost_host::{CallErrorKind, Instance, MessageRef, Plugin};
 
 use super::calls::{Answer, effects, parse};
@@ -28,25 +28,25 @@ use crate::tap::Copy;
 /// The lowest priority that the system has for a thread.
 const NICE: i32 = 19;
 
-/// Gives a call of the serving version to the shadow of its slot. One that failed with several
-/// messages is not given: it is made again in parts.
-pub(super) fn offer(
-    bound: &Bound,
+/// A call of the serving version for the shadow of its slot, to be offered if the call counts. One
+/// that failed with several messages is none: it is made again in parts.
+pub(super) fn job<'a>(
+    bound: &'a Bound,
     work: &Work,
     (route, plugin): (RouteIndex, PluginIndex),
     items: &[Item],
     answer: &Answer,
     cpu_ns: u64,
-) {
+) -> Option<(&'a Bound, Job)> {
     let judged = match answer {
         Answer::AllPassed => vec![Judged::of(Verdict::Pass); items.len()],
         Answer::Verdicts(verdicts, published) => judged(verdicts.clone(), published),
         Answer::Failed(failure) if items.len() == 1 => {
             vec![Judged::of(Verdict::Failed(failure.clone()))]
         }
-        _ => return,
+        _ => return None,
     };
-    bound.shadow.offer(Job {
+    let job = Job {
         routing: work.routing.clone(),
         route,
         plugin,
@@ -54,7 +54,8 @@ pub(super) fn offer(
         items: items.iter().map(|item| item.body.clone()).collect(),
         judged,
         cpu_ns,
-    });
+    };
+    Some((bound, job))
 }
 
 /// Verdicts with what was published, each with its cause; what has none stands with the first.
@@ -82,12 +83,16 @@ pub(super) fn start(
 ) -> std::io::Result<()> {
     let states = States::new(surroundings.shard.clone(), surroundings.clock);
     // Before the first call is chosen: what a call has written is not seen by its own judgement.
-    let stateful = shadow.loaded.iter().find(|(_, plugin)| plugin.uses_state());
+    let stateful = shadow
+        .about
+        .loaded
+        .iter()
+        .find(|(_, plugin)| plugin.uses_state());
     let state = stateful.map(|(_, plugin)| states.copy(&slot, plugin.spec().limits.state_bytes));
     let mut judge = Judge {
         state: state.transpose().map_err(std::io::Error::other)?,
         clock: surroundings.clock,
-        instances: shadow.loaded.iter().map(|_| None).collect(),
+        instances: shadow.about.loaded.iter().map(|_| None).collect(),
         in_a_row: 0,
         slot,
         port,
@@ -187,25 +192,29 @@ impl Judge {
         let Some(route) = job.routing.table.routes().get(job.route as usize) else {
             return;
         };
-        let mut comparison = self.shadow.comparison();
-        for ((original, serving), shadow) in job.items.iter().zip(&job.judged).zip(judged) {
+        let pairs = job.items.iter().zip(&job.judged).zip(judged);
+        let compared = pairs.map(|((original, serving), shadow)| {
             let pair = Pair {
                 original,
                 serving,
                 shadow,
             };
-            comparison.add(pair, &route.to, || {
+            compare(pair, &route.to, || {
                 let copy = Copy::of(original);
                 (wall_ms(), route.name.clone(), copy.record, copy.cut_from)
-            });
-        }
+            })
+        });
+        // Not under the lock, which others must not wait for: this thread has the lowest priority.
+        let compared: Vec<Compared> = compared.collect();
+        let mut comparison = self.shadow.comparison();
+        compared.into_iter().for_each(|one| comparison.take(one));
     }
 
     /// Which of the loaded ones a call is for. A route that came after the shadow began has none of
     /// its own, which only matters where the plugin chooses destinations.
     fn loaded(&self, job: &Job) -> Option<(usize, Plugin)> {
         let bound = job.routing.bound.get(job.plugin as usize)?;
-        let loaded = &self.shadow.loaded;
+        let loaded = &self.shadow.about.loaded;
         let own = loaded.iter().position(|(to, _)| *to == bound.destinations);
         let any = || {
             let role = loaded.first()?.1.role();
@@ -226,12 +235,14 @@ impl Judge {
         let result = self.try_call(index, plugin, batch);
         match &result {
             Ok(_) => self.in_a_row = 0,
+            // As with the version that serves: what waits for something does not fail.
+            Err(failure) if failure.kind == kind(CallErrorKind::Unavailable) => {}
             Err(failure) => {
                 self.in_a_row += 1;
                 if failure.kind == "deadline" {
                     self.shadow.numbers.deadlines.fetch_add(1, Relaxed);
                 }
-                if self.in_a_row >= self.shadow.config.breaker.failures {
+                if self.in_a_row >= self.shadow.about.config.breaker.failures {
                     let why = format!(
                         "{} calls in a row failed, last with {}: {}",
                         self.in_a_row, failure.kind, failure.text

@@ -17,7 +17,6 @@ use waypost_wire::data::ExceptionKind;
 
 use super::calls::{Answer, Calls, parse};
 use super::{Surroundings, Task, Work, shadow};
-use crate::clock::thread_cpu_ns;
 use crate::mailbox::Inbox;
 
 /// A batch under way.
@@ -220,7 +219,10 @@ impl Worker {
         // The batch as it came, parsed once: most plugins change little or nothing.
         let mut original = Vec::new();
         loop {
-            let before = run.is_traced().then(thread_cpu_ns);
+            let is_traced = run.is_traced();
+            self.calls.cpu_ns = is_traced.then_some(0);
+            // For the shadow of the version that is called, if the call counts.
+            let mut offered = None;
             let answer = match run.step() {
                 Step::Done => break,
                 Step::Hold { .. } if work.is_dry => {
@@ -252,11 +254,11 @@ impl Worker {
                     let bound = work.routing.bound.get(plugin as usize);
                     // Most slots have no shadow, and most calls are not for it.
                     let shadowed = bound.filter(|b| b.shadow.samples() && !work.is_dry);
-                    let began = shadowed.map(|_| thread_cpu_ns());
+                    self.calls.cpu_ns = (is_traced || shadowed.is_some()).then_some(0);
                     let answer = self.calls.call(work, &original, plugin, items);
-                    if let (Some(bound), Some(began)) = (shadowed, began) {
-                        let cpu_ns = thread_cpu_ns().saturating_sub(began);
-                        shadow::offer(bound, work, (route, plugin), items, &answer, cpu_ns);
+                    if let Some(bound) = shadowed {
+                        let (place, cpu_ns) = ((route, plugin), self.calls.cpu_ns.unwrap_or(0));
+                        offered = shadow::job(bound, work, place, items, &answer, cpu_ns);
                     }
                     let taps = &self.surroundings.taps;
                     if taps.is_active() && !work.is_dry && answer.is_of_a_call() {
@@ -266,14 +268,15 @@ impl Worker {
                     answer
                 }
             };
-            if let Some(before) = before {
-                run.took(thread_cpu_ns().saturating_sub(before));
+            if is_traced {
+                run.took(self.calls.cpu_ns.unwrap_or(0));
             }
             match answer {
                 Answer::AllPassed => run.all_passed(),
                 Answer::Verdicts(verdicts, published) => {
                     if !run.verdicts(verdicts, published) {
                         self.calls.undo();
+                        offered = None;
                     }
                 }
                 Answer::Failed(failure) => run.failed(failure),
@@ -285,6 +288,9 @@ impl Worker {
                 Answer::LeaveOut(inputs) => {
                     run.leave_out(&inputs, ExceptionKind::Duplicate, "taken before");
                 }
+            }
+            if let Some((bound, job)) = offered {
+                bound.shadow.offer(job);
             }
         }
         let placeholder = Run::of_published(work.routing.table.clone(), self.limits(), Vec::new());

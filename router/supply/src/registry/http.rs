@@ -2,7 +2,7 @@
 //!
 //! The invariant: credentials go to the registry's own host and to the token server that it names,
 //! over TLS unless the registry was named as one without; a redirect to a store of blobs carries
-//! none.
+//! none, and who stands there is not answered. Only what is read follows redirects.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +12,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ureq::http::{Request, Response, header};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
-use ureq::{Agent, Body};
+use ureq::{Agent, AsSendBody, Body, ResponseExt};
 
 use super::error::RegistryErrorKind as Kind;
 use crate::credentials::Credentials;
+use crate::words::shown;
 
-/// The longest answer that is read for its words, and the most of it that is shown.
+/// The longest answer that is read for its words.
 const WORDS_BYTES_MAX: u64 = 64 << 10;
-const WORDS_SHOWN: usize = 300;
 /// The longest that a connection may take to come about.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 const REDIRECTS_MAX: u32 = 5;
@@ -115,7 +115,8 @@ impl Session {
     /// Makes a request; where the registry asks who we are, says it and makes it again.
     pub fn ask(&self, asked: &Asked<'_>) -> Result<Response<Body>, Kind> {
         let response = self.send(asked)?;
-        if response.status().as_u16() != 401 || !self.is_own(&self.address(asked.path)) {
+        // Whoever asks must be the registry, not somebody that it led to.
+        if response.status().as_u16() != 401 || !self.is_own(&response.get_uri().to_string()) {
             return Ok(response);
         }
         let challenges: Vec<String> = response
@@ -165,23 +166,27 @@ impl Session {
             what: asked.what.to_owned(),
             error: format!("{address}: {error}"),
         };
+        let redirects = match asked.method {
+            "GET" => REDIRECTS_MAX,
+            _ => 0,
+        };
         let response = match asked.body {
-            Some(body) => {
-                let request = request.body(body).map_err(bad)?;
-                let time = self.time(asked.what)?;
-                let request = self.agent.configure_request(request);
-                let request = request.timeout_global(Some(time)).build();
-                self.agent.run(request)
-            }
-            None => {
-                let request = request.body(()).map_err(bad)?;
-                let time = self.time(asked.what)?;
-                let request = self.agent.configure_request(request);
-                let request = request.timeout_global(Some(time)).build();
-                self.agent.run(request)
-            }
+            Some(body) => self.run(request.body(body).map_err(bad)?, asked.what, redirects)?,
+            None => self.run(request.body(()).map_err(bad)?, asked.what, redirects)?,
         };
         response.map_err(|error| self.failed(asked.what, error))
+    }
+
+    fn run<B: AsSendBody>(
+        &self,
+        request: Request<B>,
+        what: &str,
+        redirects: u32,
+    ) -> Result<Result<Response<Body>, ureq::Error>, Kind> {
+        let time = self.time(what)?;
+        let request = self.agent.configure_request(request);
+        let request = request.timeout_global(Some(time)).max_redirects(redirects);
+        Ok(self.agent.run(request.build()))
     }
 
     /// What is left of the time.
@@ -435,16 +440,6 @@ fn words_of(bytes: &[u8]) -> String {
     }
 }
 
-/// Somebody else's words: one line, not too long, without control characters.
-fn shown(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let mut shown: String = text.chars().map(plain).take(WORDS_SHOWN).collect();
-    if text.chars().count() > WORDS_SHOWN {
-        shown.push('…');
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -479,7 +474,10 @@ mod tests {
         assert_eq!(words_of(b"<html>\nno</html>\n"), ": <html> no</html>");
         assert_eq!(words_of(b""), "");
         let long = "ü".repeat(5_000);
-        assert_eq!(words_of(long.as_bytes()).chars().count(), WORDS_SHOWN + 3);
+        assert_eq!(
+            words_of(long.as_bytes()).chars().count(),
+            crate::words::SHOWN + 3
+        );
     }
 
     #[test]

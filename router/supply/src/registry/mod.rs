@@ -24,7 +24,7 @@ use http::{Asked, Session};
 use ureq::Body;
 use ureq::http::Response;
 
-use crate::artifact::{self, Descriptor, MANIFEST_BYTES_MAX, MANIFEST_TYPE, sha256};
+use crate::artifact::{self, ArtifactError, Descriptor, MANIFEST_BYTES_MAX, MANIFEST_TYPE, sha256};
 use crate::reference::Reference;
 
 /// What a registry has under a name.
@@ -169,6 +169,10 @@ impl Registry {
             let text = "a tag is needed to push to: HOST/REPOSITORY:TAG";
             return Err(Kind::Setup(text.to_owned()));
         };
+        let (found, limit) = (component.len() as u64, self.component_bytes_max);
+        if found > limit {
+            return Err(ArtifactError::TooLarge { found, limit }.into());
+        }
         let artifact = artifact::make(component, signature, created)?;
         let digest = sha256(&artifact.manifest);
         check_digest(
@@ -189,7 +193,7 @@ impl Registry {
             what: &what,
         })?;
         match response.status().as_u16() {
-            200..=202 => {}
+            201 | 202 => {}
             _ => return Err(self.session.refused(&what, response)),
         }
         let kept = response.headers().get("docker-content-digest");
@@ -215,7 +219,8 @@ impl Registry {
         let response = ask("HEAD", &path, &[], None)?;
         match response.status().as_u16() {
             200 => return Ok(()),
-            404 => {}
+            // Where it may lie elsewhere, it is sent again.
+            404 | 300..=399 => {}
             _ => return Err(self.session.refused(&what, response)),
         }
         let response = ask("POST", &self.path("blobs/uploads/"), &[], Some(&[]))?;

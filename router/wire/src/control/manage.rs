@@ -361,7 +361,7 @@ pub struct QueueState {
     /// Since the node started.
     #[prost(uint64, tag = "15")]
     pub dead_lettered: u64,
-    /// When the oldest message was received;.
+    /// When the oldest message was received; 0: there is none, or it is one of a list.
     #[prost(uint64, tag = "16")]
     pub first_time_ms: u64,
 }

@@ -98,7 +98,7 @@ pub struct DiffRow {
     /// What the shadow did.
     #[prost(string, tag = "2")]
     pub shadow: String,
-    /// How many, or the topics of those that go on instead.
+    /// How many.
     #[prost(uint64, tag = "3")]
     pub messages: u64,
     /// Of these, those that differ in something.

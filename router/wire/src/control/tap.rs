@@ -72,4 +72,10 @@ pub struct TappedMessage {
     /// `record` has only the first bytes of so many; 0: all.
     #[prost(uint64, tag = "8")]
     pub payload_bytes: u64,
+    /// The same for each of `after`.
+    #[prost(uint64, repeated, tag = "9")]
+    pub after_payload_bytes: Vec<u64>,
+    /// How many more it made of it.
+    #[prost(uint32, tag = "10")]
+    pub after_left_out: u32,
 }

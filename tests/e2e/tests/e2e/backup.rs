@@ -9,9 +9,9 @@ use waypost_client::{Code, Message};
 use waypost_log::RealVfs;
 use waypost_log::inspect::check;
 use waypost_log::restore::restore;
-use waypost_wire::control::{PluginDeploy, RouteState, Setting};
+use waypost_wire::control::{PluginDeploy, Setting};
 
-use crate::harness::{self, Setup, drain, messages, peek_all, publish_all};
+use crate::harness::{self, Setup, drain, messages, peek_all, publish_all, route};
 
 const QUEUES: &str = r#"
 [[queue]]
@@ -138,13 +138,7 @@ fn a_restored_backup_has_the_plugins_their_state_and_their_routes() {
         };
         plugins.deploy(deploy("pass")).await.unwrap();
         plugins.deploy(deploy("edit")).await.unwrap();
-        let route = RouteState {
-            name: "r".to_owned(),
-            from: "in/#".to_owned(),
-            through: vec!["p".to_owned()],
-            to: vec!["queue:q".to_owned()],
-            ..RouteState::default()
-        };
+        let route = route("r", "in/#", &["p"]);
         client.routes().add(route, None).await.unwrap();
         let done = client.backup("one").await.unwrap();
         // What comes afterwards is not in it, and what goes is.

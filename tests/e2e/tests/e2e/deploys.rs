@@ -9,7 +9,9 @@ use waypost_wire::Code;
 use waypost_wire::control::{PluginDeploy, PluginDetail, RouteState, Setting};
 
 use crate::child::Child;
-use crate::harness::{self, Setup, TestNode, messages, peek_all, publish, publish_all, repository};
+use crate::harness::{
+    self, Setup, TestNode, messages, peek_all, publish, publish_all, repository, route,
+};
 
 const QUEUE: &str = "[[queue]]\nname = \"q\"\n";
 
@@ -56,16 +58,6 @@ async fn deploy(client: &Client, component: &Bytes, deploy: PluginDeploy) -> u64
         .await
         .unwrap();
     plugins.deploy(deploy).await.unwrap().version
-}
-
-fn route(name: &str, from: &str, through: &[&str]) -> RouteState {
-    RouteState {
-        name: name.to_owned(),
-        from: from.to_owned(),
-        through: through.iter().map(|name| (*name).to_owned()).collect(),
-        to: vec!["queue:q".to_owned()],
-        ..RouteState::default()
-    }
 }
 
 /// A node with the queue `q`, the plugin `p` and a route through it.

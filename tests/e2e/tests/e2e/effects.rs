@@ -178,6 +178,37 @@ fn what_is_refused_or_fails_leaves_no_state() {
 }
 
 #[test]
+fn a_message_that_is_to_be_sent_again_leaves_no_state() {
+    harness::run(async {
+        let gate = repository("tests/fixtures/plugins/noop.wasm");
+        let gate = format!("[[plugin]]\nname = \"gate\"\nfile = {gate:?}\nrole = \"filter\"\n");
+        let config = through("puppet-effects", "transform", &format!("{GRANTS}{gate}"));
+        let config = config.replacen("through = [\"p\"]", "through = [\"p\", \"gate\"]", 1);
+        let node = Setup::new(&config).start().await;
+        let client = node.client().await;
+        publish_all(&client, &[order("add n 1")]).await;
+        client.plugins().pause("gate", true).await.unwrap();
+        for _ in 0..3 {
+            let refused = publish(&client, &[order("add n 10"), order("add n 10")]).await;
+            for refused in refused {
+                let exception = refused.exception.unwrap();
+                assert_eq!(exception.kind, ExceptionKind::Refused);
+                assert_eq!(
+                    exception.code,
+                    Code::PluginUnavailable,
+                    "{}",
+                    exception.text
+                );
+            }
+        }
+        client.plugins().resume("gate").await.unwrap();
+        publish_all(&client, &[order("add n 10")]).await;
+        assert_eq!(answers(&client).await, ["1", "11"]);
+        node.stop().await;
+    });
+}
+
+#[test]
 fn what_a_plugin_publishes_is_routed_and_what_wakes_it_needs_no_message() {
     harness::run(async {
         let settings =

@@ -3,12 +3,11 @@
 use waypost_client::{
     Client, Confirmed, Error, Explain, Filter, Identity, Message, PublisherOptions,
 };
-use waypost_node::config::{Manage, RoleConfig, TokenConfig};
-use waypost_node::identity::token_sha256;
+use waypost_node::config::Manage;
 use waypost_wire::Code;
 use waypost_wire::control::{EXPLAIN_HEADER, ExplainStep, Explained};
 
-use crate::harness::{self, Setup, messages, peek_all, publish, repository};
+use crate::harness::{self, Setup, messages, peek_all, publish, publish_with, repository, role};
 
 /// Two routes for `in/#`, one of them through a guest that does what it is told, and one that does
 /// not match; what the first emits under `again` goes on to `late`.
@@ -34,17 +33,7 @@ async fn explained(client: &Client, explain: Explain, messages: &[Message]) -> V
         explain,
         ..PublisherOptions::default()
     };
-    let publisher = client.publisher(options).await.unwrap();
-    let mut tickets = Vec::new();
-    for message in messages {
-        tickets.push(publisher.send(message).await.unwrap());
-    }
-    let mut confirmed = Vec::new();
-    for ticket in tickets {
-        confirmed.push(ticket.await.unwrap());
-    }
-    publisher.close().await.unwrap();
-    confirmed
+    publish_with(client, options, messages).await
 }
 
 async fn one(client: &Client, message: Message) -> Explained {
@@ -230,7 +219,8 @@ fn marked_messages_alone_and_no_more_than_fit() {
             assert_eq!(told(&explained.steps[0]).3, "pass");
         }
         let all = number + left_out;
-        assert!(number >= 64 && all <= 1_000, "{number} and {left_out}");
+        assert!(number >= 64 && left_out > 0, "{number} and {left_out}");
+        assert!(all <= 1_000, "{number} and {left_out}");
         node.stop().await;
     });
 }
@@ -238,22 +228,10 @@ fn marked_messages_alone_and_no_more_than_fit() {
 #[test]
 fn only_who_may_look_at_the_node_is_told() {
     harness::run(async {
-        let setup = Setup::new(&sections("")).change(|config| {
-            for (name, manage) in [("blind", vec![]), ("seeing", vec![Manage::Read])] {
-                config.roles.push(RoleConfig {
-                    name: name.to_owned(),
-                    publish: vec![Filter::new("in/#").unwrap()],
-                    subscribe: vec![Filter::new("in/x").unwrap()],
-                    consume: Vec::new(),
-                    manage,
-                });
-                config.tokens.push(TokenConfig {
-                    name: name.to_owned(),
-                    sha256: token_sha256(name),
-                    roles: vec![name.to_owned()],
-                });
-            }
-        });
+        let may = |name, manage| role(name, &["in/#"], &["in/x"], manage);
+        let setup = Setup::new(&sections(""))
+            .role(may("blind", &[]))
+            .role(may("seeing", &[Manage::Read]));
         let node = setup.start().await;
         let as_token = |name: &str| node.connect(Identity::Token(name.to_owned()));
         let blind = as_token("blind").await.unwrap();

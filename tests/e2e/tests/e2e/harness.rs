@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use waypost_client::{
-    Client, Confirmed, ConnectError, ConnectOptions, Consumer, ConsumerOptions, Identity, Message,
-    Range, Reconnect, SessionId, Source,
+    Client, Confirmed, ConnectError, ConnectOptions, Consumer, ConsumerOptions, Filter, Identity,
+    Message, PublisherOptions, Range, Reconnect, SessionId, Source,
 };
 use waypost_host::Compiler;
-use waypost_node::config::{self, Config};
+use waypost_node::config::{self, Config, Manage, RoleConfig, TokenConfig};
+use waypost_node::identity::token_sha256;
 use waypost_node::{Node, Running, StartError, StartOptions};
-use waypost_wire::control::{GroupState, QueueState};
+use waypost_wire::control::{GroupState, QueueState, RouteState};
 
 /// After this a test hangs. Nothing is measured by it.
 pub const PATIENCE: Duration = Duration::from_secs(100);
@@ -97,6 +98,18 @@ impl Setup {
     pub fn change(mut self, change: impl FnOnce(&mut Config)) -> Setup {
         change(&mut self.config);
         self
+    }
+
+    /// One more role, and a token with its name as the secret that has it.
+    pub fn role(self, role: RoleConfig) -> Setup {
+        self.change(|config| {
+            config.tokens.push(TokenConfig {
+                name: role.name.clone(),
+                sha256: token_sha256(&role.name),
+                roles: vec![role.name.clone()],
+            });
+            config.roles.push(role);
+        })
     }
 
     pub fn data_dir(&self) -> &Path {
@@ -219,9 +232,41 @@ pub fn messages(topic: &str, count: usize) -> Vec<Message> {
         .collect()
 }
 
+/// A role of a test.
+pub fn role(name: &str, publish: &[&str], subscribe: &[&str], manage: &[Manage]) -> RoleConfig {
+    let filters = |all: &[&str]| all.iter().map(|text| Filter::new(*text).unwrap()).collect();
+    RoleConfig {
+        name: name.to_owned(),
+        publish: filters(publish),
+        subscribe: filters(subscribe),
+        consume: Vec::new(),
+        manage: manage.to_vec(),
+    }
+}
+
+/// A route to the queue `q`.
+pub fn route(name: &str, from: &str, through: &[&str]) -> RouteState {
+    RouteState {
+        name: name.to_owned(),
+        from: from.to_owned(),
+        through: through.iter().map(|name| (*name).to_owned()).collect(),
+        to: vec!["queue:q".to_owned()],
+        ..RouteState::default()
+    }
+}
+
 /// Publishes in order on a stream of its own, and waits for what becomes of each.
 pub async fn publish(client: &Client, messages: &[Message]) -> Vec<Confirmed> {
-    let publisher = client.publisher(Default::default()).await.unwrap();
+    publish_with(client, PublisherOptions::default(), messages).await
+}
+
+/// The same on a stream with these options.
+pub async fn publish_with(
+    client: &Client,
+    options: PublisherOptions,
+    messages: &[Message],
+) -> Vec<Confirmed> {
+    let publisher = client.publisher(options).await.unwrap();
     let mut tickets = Vec::new();
     for message in messages {
         tickets.push(publisher.send(message).await.unwrap());

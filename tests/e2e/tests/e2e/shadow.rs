@@ -1,13 +1,14 @@
 //! Versions in the shadow: what they find, that nobody feels them, and how they come to serve.
 
 use bytes::Bytes;
-use waypost_client::{Client, Error, Filter, Identity, Message};
-use waypost_node::config::{Manage, RoleConfig, TokenConfig};
-use waypost_node::identity::token_sha256;
+use waypost_client::{Client, Error, Identity, Message};
+use waypost_node::config::Manage;
 use waypost_wire::Code;
-use waypost_wire::control::{PluginDeploy, PluginDiff, RouteState, Setting};
+use waypost_wire::control::{PluginDeploy, PluginDiff, Setting};
 
-use crate::harness::{self, Setup, TestNode, messages, peek_all, publish_all, repository, text};
+use crate::harness::{
+    self, Setup, TestNode, messages, peek_all, publish_all, repository, role, route, text,
+};
 
 const QUEUE: &str = "[[queue]]\nname = \"q\"\n[[queue]]\nname = \"other\"\nfrom = [\"other/#\"]\n";
 
@@ -54,13 +55,7 @@ async fn with_plugin(serving: &str, role: &str, grants: &[&str]) -> (TestNode, C
         deploy.publish = vec!["other/#".to_owned()];
     }
     client.plugins().deploy(deploy).await.unwrap();
-    let route = RouteState {
-        name: "r".to_owned(),
-        from: "in/#".to_owned(),
-        through: vec!["p".to_owned()],
-        to: vec!["queue:q".to_owned()],
-        ..RouteState::default()
-    };
+    let route = route("r", "in/#", &["p"]);
     client.routes().add(route, None).await.unwrap();
     (node, client)
 }
@@ -291,20 +286,8 @@ fn what_cannot_be_is_refused_and_what_ends_a_shadow_says_so() {
                 format!("[[plugin]]\nname = {name:?}\nfile = {file:?}\nrole = \"filter\"\n")
             })
             .collect();
-        let setup = Setup::new(&format!("{QUEUE}{slots}")).change(|config| {
-            config.roles.push(RoleConfig {
-                name: "looks".to_owned(),
-                publish: Vec::new(),
-                subscribe: vec![Filter::new("out").unwrap()],
-                consume: Vec::new(),
-                manage: vec![Manage::Read],
-            });
-            config.tokens.push(TokenConfig {
-                name: "looks".to_owned(),
-                sha256: token_sha256("looks"),
-                roles: vec!["looks".to_owned()],
-            });
-        });
+        let looks = role("looks", &[], &["out"], &[Manage::Read]);
+        let setup = Setup::new(&format!("{QUEUE}{slots}")).role(looks);
         let node = setup.start().await;
         let client = node.client().await;
         let plugins = client.plugins();
@@ -351,7 +334,21 @@ fn what_cannot_be_is_refused_and_what_ends_a_shadow_says_so() {
         let (code, said) = refusal(plugins.promote("a").await);
         assert_eq!(code, Code::Conflict);
         assert!(said.contains("the configuration says its code"), "{said}");
-        assert_eq!(looks.plugins().diff("p").await.unwrap().examples, []);
+        // Examples are for those who may see their topics.
+        let edits = version(&client, "noop", "transform", &[("answer", "edit")]).await;
+        plugins.shadow(edits, 0).await.unwrap();
+        client
+            .routes()
+            .add(route("r", "in/#", &["p"]), None)
+            .await
+            .unwrap();
+        publish_all(&client, &messages("in/x", 3)).await;
+        while plugins.diff("p").await.unwrap().compared < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(plugins.diff("p").await.unwrap().examples.len(), 3);
+        let found = looks.plugins().diff("p").await.unwrap();
+        assert_eq!((found.examples.len(), found.hidden), (0, 3));
         // Another version serves: what it is compared with is gone.
         let edits = version(&client, "noop", "transform", &[("answer", "edit")]).await;
         plugins.deploy(edits).await.unwrap();

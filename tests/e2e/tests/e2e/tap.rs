@@ -1,12 +1,11 @@
 //! Taps: what they show, to whom, and that nobody waits for one.
 
-use waypost_client::{Client, Error, Filter, Identity, Message, RecordRef, Tapping};
-use waypost_node::config::{Manage, RoleConfig, TokenConfig};
-use waypost_node::identity::token_sha256;
+use waypost_client::{Client, Error, Identity, Message, RecordRef, Tapping};
+use waypost_node::config::Manage;
 use waypost_wire::control::{self, Manage as Request, ManageRequest, Tap, TappedMessage};
 use waypost_wire::{Code, FrameType};
 
-use crate::harness::{self, Setup, messages, publish, publish_all, repository, text};
+use crate::harness::{self, Setup, messages, publish, publish_all, repository, role, text};
 use crate::raw::Dial;
 
 fn sections() -> String {
@@ -203,22 +202,10 @@ fn what_cannot_be_tapped_is_said_precisely() {
 #[test]
 fn a_client_sees_the_topics_that_it_may_subscribe_to() {
     harness::run(async {
-        let setup = Setup::new(&sections()).change(|config| {
-            for (name, manage) in [("blind", vec![]), ("seeing", vec![Manage::Read])] {
-                config.roles.push(RoleConfig {
-                    name: name.to_owned(),
-                    publish: Vec::new(),
-                    subscribe: vec![Filter::new("plain/open").unwrap()],
-                    consume: Vec::new(),
-                    manage,
-                });
-                config.tokens.push(TokenConfig {
-                    name: name.to_owned(),
-                    sha256: token_sha256(name),
-                    roles: vec![name.to_owned()],
-                });
-            }
-        });
+        let may = |name, manage| role(name, &[], &["plain/open"], manage);
+        let setup = Setup::new(&sections())
+            .role(may("blind", &[]))
+            .role(may("seeing", &[Manage::Read]));
         let node = setup.start().await;
         let as_token = |name: &str| node.connect(Identity::Token(name.to_owned()));
         let all = || Tap {

@@ -295,14 +295,15 @@ impl World {
 
     /// A group is moved to the end, or the queue is purged.
     fn settle_all(&mut self) -> Result<(), Violation> {
-        let (now, end) = (self.now(), self.numbers * 2 + 1000);
+        let now = self.now();
+        let end = self.shard.queue("q").map_err(stuck)?.next_offset;
         let group = self.dice.below(GROUPS.len() as u64 + 1) as usize;
         let (groups, outcome) = match GROUPS.get(group) {
             Some(_) => (group..group + 1, Outcome::Passed),
             None => (0..GROUPS.len(), Outcome::Removed),
         };
         for group in groups {
-            // It may be told of any message that is there; of one that comes later it is not asked.
+            // It may be told of what is there, and of nothing that comes later.
             self.said
                 .extend((0..end).map(|offset| (group, offset, outcome)));
             let consumers = self.consumers.values_mut();

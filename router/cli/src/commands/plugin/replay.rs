@@ -27,7 +27,7 @@ const LOOK: u32 = 200;
 #[derive(Debug, Default, clap::Args)]
 pub struct ReplayArgs {
     /// Messages of this queue of a running node, as queue:NAME; it keeps them
-    #[arg(long, value_name = "QUEUE", conflicts_with = "input", value_parser = parse_queue)]
+    #[arg(long, value_name = "QUEUE", conflicts_with_all = ["input", "update"], value_parser = parse_queue)]
     pub replay: Option<String>,
     /// From here on: beginning, an offset, a time, or how long ago
     #[arg(long, value_name = "PLACE", requires = "replay")]
@@ -48,7 +48,15 @@ pub struct ReplayArgs {
     )]
     count: u64,
     /// Through all plugins of this route of --config, instead of one plugin
-    #[arg(long, value_name = "NAME", requires_all = ["replay", "config"])]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires_all = ["replay", "config"],
+        // The configuration says all of this.
+        conflicts_with_all = [
+            "settings", "settings_files", "destinations", "grants", "publish", "role", "batch", "time",
+        ]
+    )]
     pub route: Option<String>,
     /// The configuration that has the route
     #[arg(long, value_name = "FILE", requires = "route")]

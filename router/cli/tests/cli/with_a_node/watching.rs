@@ -6,11 +6,6 @@ use serde_json::json;
 
 use super::*;
 
-fn fixture(name: &str) -> String {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/plugins/");
-    format!("{root}{name}.wasm")
-}
-
 /// A node with a queue and a route through the plugin `p`, which does as it is told.
 fn with_plugin(home: &Home, component: &str, role: &str) -> Running {
     let node = dev(home);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Parts, SHADOWS_MAX, Shadow, log_name};
+use super::{About, SHADOWS_MAX, Shadow, log_name};
 use crate::clock::wall_ms;
 use crate::config::PluginConfig;
 use crate::plugins::changes::{Deploy, Deployed};
@@ -44,7 +44,7 @@ impl Plugins {
             }
             loaded.push((destinations, plugin));
         }
-        let (shadow, jobs) = Shadow::new(Parts {
+        let (shadow, jobs) = Shadow::new(About {
             config,
             digest: deploy.digest.clone(),
             by: deploy.by.clone(),
@@ -91,7 +91,7 @@ impl Plugins {
         if slot.origin == Origin::Config {
             return Err(crate::plugins::changes::named_by_config(&slot, "code"));
         }
-        let (config, digest) = (shadow.config.clone(), shadow.digest.clone());
+        let (config, digest) = (shadow.about.config.clone(), shadow.about.digest.clone());
         let deployed = self.activate(slot.origin, config, slot.record.clone(), &digest, by)?;
         self.discard(name)?;
         Ok(deployed)

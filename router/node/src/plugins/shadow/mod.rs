@@ -51,8 +51,10 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// Of all bodies that it holds.
     fn bytes(&self) -> usize {
-        self.items.iter().map(Bytes::len).sum()
+        let items = self.items.iter().map(Bytes::len);
+        items.chain(self.judged.iter().map(Judged::bytes)).sum()
     }
 }
 
@@ -72,9 +74,9 @@ pub(crate) struct Numbers {
     pub memory_bytes: AtomicU64,
 }
 
-/// A version in the shadow.
+/// Which version is in the shadow, and of what.
 #[derive(Debug)]
-pub(crate) struct Shadow {
+pub(crate) struct About {
     /// As it would serve.
     pub config: PluginConfig,
     pub digest: String,
@@ -85,6 +87,12 @@ pub(crate) struct Shadow {
     pub beside: u64,
     /// For each set of destinations that its routes have.
     pub loaded: Vec<(Vec<String>, Plugin)>,
+}
+
+/// A version in the shadow.
+#[derive(Debug)]
+pub(crate) struct Shadow {
+    pub about: About,
     pub numbers: Numbers,
     /// Its calls.
     pub stats: PluginStats,
@@ -94,42 +102,16 @@ pub(crate) struct Shadow {
     ended: Mutex<Option<String>>,
 }
 
-/// What a shadow is made from.
-pub(super) struct Parts {
-    pub config: PluginConfig,
-    pub digest: String,
-    pub by: String,
-    pub since_ms: u64,
-    pub sample_ppm: u32,
-    pub beside: u64,
-    pub loaded: Vec<(Vec<String>, Plugin)>,
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each critical section leaves a whole value.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shadow {
-    pub(super) fn new(parts: Parts) -> (Shadow, Receiver<Job>) {
+    pub(super) fn new(about: About) -> (Shadow, Receiver<Job>) {
         let (sender, jobs) = sync_channel(JOBS_MAX);
-        let Parts {
-            config,
-            digest,
-            by,
-            since_ms,
-            sample_ppm,
-            beside,
-            loaded,
-        } = parts;
         let shadow = Shadow {
-            config,
-            digest,
-            by,
-            since_ms,
-            sample_ppm,
-            beside,
-            loaded,
+            about,
             numbers: Numbers::default(),
             stats: PluginStats::default(),
             comparison: Mutex::default(),
@@ -222,7 +204,7 @@ impl ShadowPort {
 
     pub(super) fn begin(&self, shadow: Arc<Shadow>) {
         let _turn = lock(&self.change);
-        let share = shadow.sample_ppm;
+        let share = shadow.about.sample_ppm;
         if let Some(before) = self.current.swap(Some(shadow)) {
             before.end("another took its place");
         }
@@ -267,7 +249,7 @@ mod tests {
     use crate::config::PluginSource;
 
     fn shadow() -> (Shadow, Receiver<Job>) {
-        Shadow::new(Parts {
+        Shadow::new(About {
             config: PluginConfig::new("p", PluginSource::Deployed),
             digest: String::new(),
             by: String::new(),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use waypost_core::shadow::{Example, Told};
 use waypost_wire::control::{
-    DiffExample, DiffRow, DiffSide, ManagedResponse, PluginDiff, PluginFailure, PluginName,
+    self, DiffExample, DiffRow, DiffSide, ManagedResponse, PluginDiff, PluginFailure, PluginName,
     PluginShadow,
 };
 use waypost_wire::{Code, Filter, RecordRef};
@@ -66,14 +66,20 @@ pub(crate) async fn discard(
     result.map(|()| done())
 }
 
-/// What a shadow found. Messages are shown to those who may subscribe to their topics.
+/// What a shadow found. Messages are shown to those who may subscribe to their topics, and to the
+/// topics of what came of them.
 pub(crate) fn diff(conn: &Conn, name: &str) -> Result<ManagedResponse, StreamError> {
     let slot = find(&conn.node.routing.load(), name)?;
     let shadow = shadow_of(&slot).map_err(|error| refused(&error))?;
+    let may_see_topic = |topic: &str| {
+        let filter = Filter::new(topic);
+        filter.is_ok_and(|filter| conn.principal.permissions.may_subscribe(&filter).is_ok())
+    };
+    // Its own topic, and those of all that came of it.
     let may_see = |example: &&Example| {
-        let filter = RecordRef::parse(&example.body).ok();
-        let filter = filter.and_then(|record| Filter::new(record.topic()).ok());
-        filter.is_some_and(|filter| conn.principal.permissions.may_subscribe(&filter).is_ok())
+        let record = RecordRef::parse(&example.body);
+        let made = example.serving.topics().chain(example.shadow.topics());
+        record.is_ok_and(|record| may_see_topic(record.topic())) && { made }.all(may_see_topic)
     };
     let numbers = &shadow.numbers;
     let comparison = shadow.comparison().clone();
@@ -93,15 +99,24 @@ pub(crate) fn diff(conn: &Conn, name: &str) -> Result<ManagedResponse, StreamErr
             messages: row.messages,
             different: row.different,
         });
+    let mut bytes = 0;
+    let bytes_max = conn.client_frame_bytes_max as usize / 2;
+    let shown: Vec<DiffExample> = shown
+        .into_iter()
+        .take_while(|example| {
+            bytes += control::length_of(example);
+            bytes <= bytes_max
+        })
+        .collect();
     let total = comparison.total();
     let stats = shadow.stats.snapshot();
     Ok(ManagedResponse::PluginDiff(Box::new(PluginDiff {
         plugin: name.to_owned(),
-        version: shadow.beside,
-        digest: shadow.digest.clone(),
-        since_ms: shadow.since_ms,
-        by: shadow.by.clone(),
-        sample_ppm: shadow.sample_ppm,
+        version: shadow.about.beside,
+        digest: shadow.about.digest.clone(),
+        since_ms: shadow.about.since_ms,
+        by: shadow.about.by.clone(),
+        sample_ppm: shadow.about.sample_ppm,
         ended: shadow.ended().unwrap_or_default(),
         offered: numbers.offered.load(Relaxed),
         compared: total.messages,
