@@ -40,6 +40,8 @@ struct Setting {
     pattern: Option<Regex>,
     length_min: Option<u64>,
     length_max: Option<u64>,
+    /// `writeOnly`: nobody is shown what it is.
+    is_secret: bool,
     bounds: Vec<(Bound, f64)>,
 }
 
@@ -119,17 +121,30 @@ impl SettingsSchema {
         }
     }
 
+    /// Whether what a setting is must not be shown: it is `writeOnly`.
+    pub fn is_secret(&self, name: &str) -> bool {
+        let mut covering = self.covering(name).peekable();
+        match &self.others {
+            Others::Like(setting) if covering.peek().is_none() => setting.is_secret,
+            _ => covering.any(|setting| setting.is_secret),
+        }
+    }
+
+    /// What is said of a setting by its name, and by patterns that match it.
+    fn covering<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Setting> {
+        let matching = self.by_pattern.iter().filter(|(p, _)| p.is_match(name));
+        let named = self.setting(name).into_iter();
+        named.chain(matching.map(|(_, setting)| setting))
+    }
+
     fn setting(&self, name: &str) -> Option<&Setting> {
         let named = self.named.iter().find(|(known, _)| known == name);
         named.map(|(_, setting)| setting)
     }
 
     fn check_one(&self, name: &str, value: &str) -> Result<(), SettingsError> {
-        let patterns = self.by_pattern.iter();
-        let matching = patterns.filter(|(pattern, _)| pattern.is_match(name));
-        let covering = matching.map(|(_, setting)| setting);
         let mut is_covered = false;
-        for setting in self.setting(name).into_iter().chain(covering) {
+        for setting in self.covering(name) {
             setting.check(name, value)?;
             is_covered = true;
         }
@@ -165,7 +180,10 @@ impl Setting {
         }
         Err(SettingsError::Value {
             setting: shortened(name),
-            value: shortened(value),
+            value: match self.is_secret {
+                true => "(secret)".to_owned(),
+                false => shortened(value),
+            },
             expected: self.expected(),
         })
     }

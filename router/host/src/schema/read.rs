@@ -108,6 +108,7 @@ fn setting(value: &Value, at: &str) -> Read<Setting> {
                 let text = text.ok_or_else(|| format!("{at}: {value}, expected a pattern"))?;
                 setting.pattern = Some(pattern(text, &at)?);
             }
+            "writeOnly" => setting.is_secret = *value == Value::Bool(true),
             "minLength" => setting.length_min = Some(length(value, &at)?),
             "maxLength" => setting.length_max = Some(length(value, &at)?),
             "minimum" => setting.bounds.push((Bound::Minimum, bound(value, &at)?)),

@@ -95,6 +95,33 @@ fn others_may_have_a_schema_of_their_own() {
 }
 
 #[test]
+fn a_secret_is_told_to_nobody() {
+    let schema = r#"{
+        "properties": {"key": {"writeOnly": true, "minLength": 4}, "open": {"maxLength": 3}},
+        "patternProperties": {"^token": {"writeOnly": true}},
+        "additionalProperties": {"writeOnly": true}
+    }"#;
+    let schema = SettingsSchema::parse(schema).expect("a schema");
+    for (name, is_secret) in [
+        ("key", true),
+        ("token.1", true),
+        ("open", false),
+        ("x", true),
+    ] {
+        assert_eq!(schema.is_secret(name), is_secret, "{name}");
+    }
+    let error = |name: &str, value: &str| {
+        let found = schema.check(&[(name.to_owned(), value.to_owned())]);
+        found.expect_err(name).to_string()
+    };
+    assert_eq!(
+        error("key", "abc"),
+        "setting 'key': '(secret)', expected a text, of at least 4 characters"
+    );
+    assert!(error("open", "abcd").contains("'abcd'"));
+}
+
+#[test]
 fn a_schema_that_cannot_be_kept_is_refused_where_it_is_wrong() {
     for (schema, wanted) in [
         ("", "it is not JSON: EOF"),

@@ -310,6 +310,7 @@ impl Plugins {
             bytes,
             imports: loaded.imports().to_vec(),
             signed_by,
+            secrets: Code::secrets(plugin, loaded),
         }
     }
 

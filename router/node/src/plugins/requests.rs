@@ -24,7 +24,7 @@ use super::error::ChangeError;
 use super::live::Plugins;
 use super::logs::{Line, level_name};
 use super::record::{Pair, Pause, RouteRecord};
-use super::slot::Slot;
+use super::slot::{self, Slot};
 use super::store::COMPONENT_BYTES_MAX;
 use crate::connection::Conn;
 use crate::routing::Routing;
@@ -169,6 +169,22 @@ async fn receive(reader: &mut FrameReader, chunks: mpsc::Sender<Bytes>) -> Resul
 
 fn pairs(settings: Vec<Setting>) -> Vec<Pair> {
     settings.into_iter().map(|s| (s.name, s.value)).collect()
+}
+
+/// Settings for people's eyes. Which of them are secret its schema says; while no component is
+/// loaded nobody knows, and none is shown.
+fn shown_settings(pairs: &[Pair], code: Option<&slot::Code>) -> Vec<Setting> {
+    let mut shown = settings(pairs);
+    for setting in &mut shown {
+        match code {
+            None => "(not shown while the plugin is down)".clone_into(&mut setting.value),
+            Some(code) if code.secrets.contains(&setting.name) => {
+                "(secret)".clone_into(&mut setting.value);
+            }
+            Some(_) => {}
+        }
+    }
+    shown
 }
 
 fn settings(pairs: &[Pair]) -> Vec<Setting> {
@@ -442,7 +458,7 @@ pub(crate) async fn show(conn: &Arc<Conn>, name: &str) -> Result<ManagedResponse
             memory_bytes,
             ..state(&slot)
         }),
-        settings: settings(&config.settings),
+        settings: shown_settings(&config.settings, code),
         grants: config.grants.iter().map(|g| g.name().to_owned()).collect(),
         publish: config
             .publish

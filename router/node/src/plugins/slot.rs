@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waypost_host::{Grants, PluginSpec, Role, Source};
+use waypost_host::{Grants, Plugin, PluginSpec, Role, Source};
 use waypost_supply::KeyId;
 
 use super::guard::Guard;
@@ -71,6 +71,19 @@ pub(crate) struct Code {
     pub imports: Vec<String>,
     /// The key that signed it, where one must have.
     pub signed_by: Option<KeyId>,
+    /// The settings whose values its schema lets nobody see.
+    pub secrets: Vec<String>,
+}
+
+impl Code {
+    /// The names of those settings that its schema lets nobody see.
+    pub fn secrets(plugin: &PluginConfig, loaded: &Plugin) -> Vec<String> {
+        let Some(schema) = loaded.settings_schema() else {
+            return Vec::new();
+        };
+        let names = plugin.settings.iter().map(|(name, _)| name);
+        names.filter(|n| schema.is_secret(n)).cloned().collect()
+    }
 }
 
 impl Slot {
