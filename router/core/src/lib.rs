@@ -7,6 +7,7 @@
 //! - [`route`]: which routes and live subscribers a topic reaches ([`trie`] holds the filters)
 //! - [`pipeline`]: which plugin sees which messages, and what their verdicts and failures mean
 //! - [`breaker`]: when a plugin that keeps failing is out of service, and when it is tried again
+//! - [`allowance`]: when the messages of a plugin that fails slowly are kept apart from others
 //! - [`shadow`]: what two versions of a plugin said of the same messages, compared
 //! - [`state`]: what plugins keep, and what of it counts
 //! - [`session`]: a publisher's sequences, window and confirms
@@ -20,6 +21,7 @@
 //! Time is a `u64` in milliseconds of a monotonic clock unless a name says `wall`.
 
 pub mod age;
+pub mod allowance;
 pub mod breaker;
 pub mod dedup;
 pub mod group;

@@ -216,6 +216,7 @@ impl Starting {
             shard: handle.clone(),
             hub: hub.clone(),
             taps: taps.clone(),
+            troubled: Arc::default(),
         };
         let (workers, mut joins) = Workers::start(or_cores(node.plugin_workers), &surroundings)
             .map_err(StartError::Thread)?;

@@ -1,8 +1,10 @@
 //! The breaker of a slot's version, shared by all that call it.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use waypost_core::allowance::{self, Allowance};
 use waypost_core::breaker::{Admit, Breaker, Options, State};
 
 use crate::config::BreakerConfig;
@@ -13,6 +15,9 @@ pub(crate) struct Guard {
     breaker: Mutex<Breaker>,
     /// Something went wrong since the last good call.
     is_troubled: AtomicBool,
+    allowance: Mutex<Allowance>,
+    /// Until when its messages are kept apart, in ms on the monotonic clock.
+    apart_until: AtomicU64,
 }
 
 impl Guard {
@@ -25,6 +30,8 @@ impl Guard {
         Guard {
             breaker: Mutex::new(Breaker::new(options)),
             is_troubled: AtomicBool::new(false),
+            allowance: Mutex::new(Allowance::new(allowance::Options::default())),
+            apart_until: AtomicU64::new(0),
         }
     }
 
@@ -60,6 +67,24 @@ impl Guard {
     pub fn failed(&self, now: u64) -> bool {
         self.is_troubled.store(true, Relaxed);
         self.breaker().failed(now)
+    }
+
+    /// A call that failed took so long. Says until when its messages are to be kept apart from
+    /// others, if they are.
+    pub fn took(&self, now: u64, time: Duration) -> Option<u64> {
+        let mut allowance = self
+            .allowance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let until = allowance.used(now, time.as_micros() as u64)?;
+        self.apart_until.store(until, Relaxed);
+        Some(until)
+    }
+
+    /// For how many ms yet its messages are kept apart from others; 0 where they are not.
+    #[inline]
+    pub fn apart_ms(&self, now: u64) -> u64 {
+        self.apart_until.load(Relaxed).saturating_sub(now)
     }
 
     /// A call went well. Says whether the slot came back into service with it.

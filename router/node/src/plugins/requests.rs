@@ -483,6 +483,7 @@ pub(crate) async fn show(conn: &Arc<Conn>, name: &str) -> Result<ManagedResponse
         next_try_ms,
         trips,
         breaker_failures: u64::from(config.breaker.failures),
+        apart_ms: slot.guard.apart_ms(conn.node.clock.mono_ms()),
         shadow: shadow
             .as_ref()
             .map_or(String::new(), |s| s.about.digest.clone()),

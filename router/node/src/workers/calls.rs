@@ -1,7 +1,7 @@
 //! One call of a plugin: its instance, its breaker, what it costs.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -152,6 +152,8 @@ pub(super) struct Calls {
     pub cpu_ns: Option<u64>,
     clock: Clock,
     alarms: Arc<Alarms>,
+    /// As [`Surroundings::troubled`].
+    troubled: Arc<AtomicU64>,
 }
 
 impl Calls {
@@ -167,12 +169,17 @@ impl Calls {
             instances: HashMap::new(),
             clock: surroundings.clock,
             alarms: surroundings.alarms.clone(),
+            troubled: surroundings.troubled.clone(),
         }
     }
 
     /// What a guest was in the middle of is not to be gone on with.
     pub fn forget_instances(&mut self) {
         self.instances.clear();
+    }
+
+    pub fn has_instances(&self) -> bool {
+        !self.instances.is_empty()
     }
 
     pub fn adopt(&mut self, id: u64, mut kept: Kept) {
@@ -464,7 +471,8 @@ impl Calls {
         let (before, began) = (Instant::now(), self.cpu_ns.map(|_| thread_cpu_ns()));
         let result = kept.instance.call(batch, &mut effects);
         self.cpu_ns = began.map(|began| thread_cpu_ns().saturating_sub(began));
-        stats.called(before.elapsed(), items.len() as u64);
+        let took = before.elapsed();
+        stats.called(took, items.len() as u64);
         let published = std::mem::take(&mut effects.published);
         if work.is_dry {
             let _ = kept.instance.take_timer();
@@ -486,6 +494,11 @@ impl Calls {
             Err(error) => {
                 if error.kind != CallErrorKind::Unavailable {
                     stats.failed(error.to_string(), error.instance_lost);
+                    if !work.is_dry
+                        && let Some(until) = bound.guard.took(self.clock.mono_ms(), took)
+                    {
+                        self.troubled.fetch_max(until, Relaxed);
+                    }
                 }
                 if error.instance_lost {
                     self.instances.remove(&bound.id);

@@ -4,12 +4,14 @@
 //! they came. What a guest does takes this thread's time and no other's.
 //!
 //! - [`worker`]: the thread: which batch is next, which ones wait
+//! - [`apart`]: which batches go to a thread of their own, so that others need not wait for them
 //! - [`calls`]: one call of a plugin: its instance, its breaker, its numbers
 //! - [`serial`]: what plugins keep, and when it counts
 //! - [`shadow`]: what a version that does not serve would say
 //! - [`woken`]: what plugins do when their time has come
 //! - [`translate`]: what a guest says, as the pipeline understands it
 
+mod apart;
 mod calls;
 mod serial;
 mod shadow;
@@ -18,6 +20,7 @@ mod woken;
 mod worker;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -39,8 +42,9 @@ use crate::shard_thread::ShardHandle;
 pub(crate) use crate::shard_thread::Taken;
 use crate::tap::Taps;
 
+use apart::{Away, Place};
 use calls::Kept;
-use worker::Worker;
+use worker::{Active, Worker};
 
 /// A batch for a worker.
 pub(crate) struct Work {
@@ -70,6 +74,9 @@ pub(crate) trait Finish: Send {
 /// The key of the worker that serial plugins run on.
 pub(crate) const SERIAL: u64 = 0;
 
+/// Lanes of what is woken count down to here; those of publishers stay below.
+pub(crate) const LANES_OF_TIMERS: u64 = 1 << 63;
+
 /// How a record enters the pipeline.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
@@ -97,6 +104,8 @@ impl Inputs {
 
 enum Task {
     Work(Work),
+    /// A batch that another worker began, or would have.
+    Apart(Box<Active>, Away),
     /// An instance for batches to come.
     Adopt(u64, Kept),
     /// From here on batches come with this routing, but for some that are on their way.
@@ -115,11 +124,16 @@ pub(crate) struct Surroundings {
     pub shard: ShardHandle,
     pub hub: Arc<Hub>,
     pub taps: Arc<Taps>,
+    /// When the last plugin that is apart will be so no more, in ms on the monotonic clock; 0 while
+    /// none ever was. While all is well, nobody looks any further.
+    pub troubled: Arc<AtomicU64>,
 }
 
 /// The workers.
 pub(crate) struct Workers {
     inboxes: Vec<Arc<Inbox<Task>>>,
+    /// Of the one for batches that others need not wait for.
+    apart: Arc<Inbox<Task>>,
     surroundings: Surroundings,
 }
 
@@ -131,18 +145,25 @@ impl Workers {
     ) -> std::io::Result<(Workers, Vec<std::thread::JoinHandle<()>>)> {
         let mut inboxes = Vec::new();
         let mut joins = Vec::new();
+        let mut start = |name: String, mut worker: Worker, inbox: Arc<Inbox<Task>>| {
+            let thread = std::thread::Builder::new().name(name).stack_size(2 << 20);
+            joins.push(thread.spawn(move || worker.run(&inbox))?);
+            Ok::<_, std::io::Error>(())
+        };
+        let apart = Arc::new(Inbox::default());
+        let place = Place::apart();
+        let worker = Worker::new(false, place, surroundings.clone());
+        start("waypost-plugin-apart".into(), worker, apart.clone())?;
         for index in 0..count.max(1) {
             let inbox = Arc::new(Inbox::default());
             inboxes.push(inbox.clone());
-            let mut worker = Worker::new(index == SERIAL as usize, surroundings.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("waypost-plugin-{index}"))
-                .stack_size(2 << 20)
-                .spawn(move || worker.run(&inbox))?;
-            joins.push(thread);
+            let place = Place::beside(apart.clone(), count.max(1), surroundings);
+            let worker = Worker::new(index == SERIAL as usize, place, surroundings.clone());
+            start(format!("waypost-plugin-{index}"), worker, inbox)?;
         }
         let workers = Workers {
             inboxes,
+            apart,
             surroundings: surroundings.clone(),
         };
         Ok((workers, joins))
@@ -164,7 +185,7 @@ impl Workers {
         shadow::start(of, shadow, jobs, &self.surroundings)
     }
 
-    /// How many there are.
+    /// How many there are that batches are given to.
     pub fn count(&self) -> usize {
         self.inboxes.len()
     }
@@ -180,14 +201,18 @@ impl Workers {
     /// Lets go of what only older routings need. To be called after this one replaced them.
     pub fn retire(&self, routing: &Arc<Routing>) {
         let tell = |inbox: &Arc<Inbox<Task>>| inbox.push(Task::Retire(routing.clone()));
-        self.inboxes.iter().for_each(tell);
+        self.all().for_each(tell);
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Inbox<Task>>> {
+        self.inboxes.iter().chain([&self.apart])
     }
 
     /// Bytes of memory of all instances, by what is bound, from the workers that answer in time.
     /// Blocks for as long.
     pub fn memory(&self, patience: Duration) -> HashMap<u64, u64> {
         let (reply, answers) = mpsc::channel();
-        for inbox in &self.inboxes {
+        for inbox in self.all() {
             inbox.push(Task::Measure(reply.clone()));
         }
         drop(reply);
@@ -204,7 +229,7 @@ impl Workers {
     /// Lets every worker finish what it has and end. Batches that wait for a plugin are given up:
     /// their publishers have no confirm, and send them again.
     pub fn stop(&self) {
-        self.inboxes.iter().for_each(|inbox| inbox.push(Task::Stop));
+        self.all().for_each(|inbox| inbox.push(Task::Stop));
     }
 }
 

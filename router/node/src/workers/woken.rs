@@ -21,7 +21,7 @@ use crate::submission::{Account, Submission};
 
 /// How long a plugin waits to be woken while what it did the last time is held, in ms.
 const PUT_OFF_MS: u64 = 100;
-/// Lanes of what is woken count down from here; those of publishers count up from 1.
+/// Lanes of what is woken count down from here, to [`super::LANES_OF_TIMERS`].
 const LANE: u64 = u64::MAX;
 
 /// Where what a woken plugin did goes.
@@ -159,6 +159,7 @@ impl Worker {
                 run: Run::of_published(table, limits, published),
                 work,
                 restarts: 0,
+                away: None,
             };
             self.drive(active, VecDeque::new());
         }

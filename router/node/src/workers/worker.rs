@@ -15,6 +15,7 @@ use waypost_shard::Stamp;
 use waypost_wire::Code;
 use waypost_wire::data::ExceptionKind;
 
+use super::apart::{Away, Place, Where};
 use super::calls::{Answer, Calls, parse};
 use super::{Surroundings, Task, Work, shadow};
 use crate::mailbox::Inbox;
@@ -25,6 +26,8 @@ pub(super) struct Active {
     pub run: Run,
     /// How often it began anew, because what it had written must not wait with it.
     pub restarts: u32,
+    /// It came from another worker, which waits for it.
+    pub away: Option<Away>,
 }
 
 impl Active {
@@ -34,39 +37,69 @@ impl Active {
             work,
             run,
             restarts: 0,
+            away: None,
         }
     }
 }
 
+/// The worker apart lets go of its instances when it had nothing to do for so long.
+const APART_IDLE: Duration = Duration::from_secs(30);
 /// A batch that began anew so often meets the plugin's `on_error` where it would again.
 const RESTARTS_MAX: u32 = 20;
 /// The longest pause of such a batch, in ms.
 const RESTART_PAUSE_MS_MAX: u64 = 30_000;
 
-/// A lane whose first batch waits for a plugin.
+/// A lane whose first batch waits: for a plugin, or for those before it that are elsewhere.
 struct Held {
     due: u64,
     active: Active,
-    behind: VecDeque<Work>,
+    behind: VecDeque<Behind>,
+}
+
+/// What comes after a batch that waits.
+pub(super) enum Behind {
+    Work(Work),
+    /// From another worker.
+    Apart(Active),
+}
+
+impl Behind {
+    fn active(self, surroundings: &Surroundings) -> Active {
+        match self {
+            Behind::Work(work) => Active::new(work, surroundings),
+            Behind::Apart(active) => active,
+        }
+    }
+
+    fn lane(&self) -> u64 {
+        match self {
+            Behind::Work(work) => work.lane,
+            Behind::Apart(active) => active.work.lane,
+        }
+    }
 }
 
 enum Progress {
     Done(Outcome),
     Hold(u64),
+    /// It is for the worker apart from here on.
+    Leave,
 }
 
 pub(super) struct Worker {
     pub(super) surroundings: Surroundings,
     pub(super) calls: Calls,
+    place: Place,
     held: HashMap<u64, Held>,
     /// When the first batch of which lane goes on, on the monotonic clock.
     due: BTreeSet<(u64, u64)>,
 }
 
 impl Worker {
-    pub fn new(is_first: bool, surroundings: Surroundings) -> Worker {
+    pub fn new(is_first: bool, place: Place, surroundings: Surroundings) -> Worker {
         Worker {
             calls: Calls::new(is_first, &surroundings),
+            place,
             surroundings,
             held: HashMap::new(),
             due: BTreeSet::new(),
@@ -75,11 +108,20 @@ impl Worker {
 
     pub fn run(&mut self, inbox: &Inbox<Task>) {
         let mut tasks = Vec::new();
+        self.place.enter();
         loop {
             inbox.take(&mut tasks, self.patience());
+            if tasks.is_empty() && self.held.is_empty() && self.place.is_apart() {
+                // Whoever misbehaved is elsewhere again.
+                self.calls.forget_instances();
+            }
             for task in tasks.drain(..) {
                 match task {
-                    Task::Work(work) => self.take(work),
+                    Task::Work(work) => self.take(Behind::Work(work)),
+                    Task::Apart(mut active, away) => {
+                        active.away = Some(away);
+                        self.take(Behind::Apart(*active));
+                    }
                     Task::Adopt(id, kept) => self.calls.adopt(id, kept),
                     Task::Retire(routing) => self.calls.retire(&routing),
                     Task::Measure(reply) => self.calls.measure(&reply),
@@ -94,22 +136,21 @@ impl Worker {
     /// How long nothing is due.
     fn patience(&self) -> Option<Duration> {
         let held = self.due.first().map(|(at, _)| *at);
-        let at = held.into_iter().chain(self.calls.next_wake()).min()?;
+        let at = held.into_iter().chain(self.calls.next_wake()).min();
+        let Some(at) = at else {
+            let is_full = self.place.is_apart() && self.calls.has_instances();
+            return is_full.then_some(APART_IDLE);
+        };
         let now = self.surroundings.clock.mono_ms();
         Some(Duration::from_millis(at.saturating_sub(now)))
     }
 
-    fn take(&mut self, work: Work) {
-        if let Some(held) = self.held.get_mut(&work.lane) {
-            return held.behind.push_back(work);
+    fn take(&mut self, next: Behind) {
+        if let Some(held) = self.held.get_mut(&next.lane()) {
+            return held.behind.push_back(next);
         }
-        self.begin(work, VecDeque::new());
-    }
-
-    /// Runs a batch of a lane in which nothing waits, and then those behind it.
-    fn begin(&mut self, work: Work, behind: VecDeque<Work>) {
-        let active = Active::new(work, &self.surroundings);
-        self.drive(active, behind);
+        let active = next.active(&self.surroundings);
+        self.drive(active, VecDeque::new());
     }
 
     /// Whether a batch of this lane waits.
@@ -117,9 +158,17 @@ impl Worker {
         self.held.contains_key(&lane)
     }
 
-    pub(super) fn drive(&mut self, mut active: Active, mut behind: VecDeque<Work>) {
+    /// Runs a batch of a lane in which nothing waits, and then those behind it.
+    pub(super) fn drive(&mut self, mut active: Active, mut behind: VecDeque<Behind>) {
         loop {
-            match self.guarded(&mut active) {
+            let now = || self.surroundings.clock.mono_ms();
+            let progress = match self.place.of(&active.work, now) {
+                Where::Here => self.guarded(&mut active),
+                Where::Apart => Progress::Leave,
+                Where::Later(ms) => Progress::Hold(ms),
+            };
+            match progress {
+                Progress::Leave => self.place.send(active),
                 Progress::Hold(ms) => {
                     let lane = active.work.lane;
                     let due = self.surroundings.clock.mono_ms().saturating_add(ms);
@@ -135,12 +184,14 @@ impl Worker {
                 Progress::Done(outcome) => {
                     self.calls.forget_old(&active.work.routing);
                     self.finish(active.work, outcome);
+                    // Only now may the next of its lane go its way elsewhere.
+                    drop(active.away);
                 }
             }
-            let Some(work) = behind.pop_front() else {
+            let Some(next) = behind.pop_front() else {
                 return;
             };
-            active = Active::new(work, &self.surroundings);
+            active = next.active(&self.surroundings);
         }
     }
 
@@ -215,6 +266,7 @@ impl Worker {
             work,
             run,
             restarts,
+            ..
         } = active;
         // The batch as it came, parsed once: most plugins change little or nothing.
         let mut original = Vec::new();
@@ -223,7 +275,8 @@ impl Worker {
             self.calls.cpu_ns = is_traced.then_some(0);
             // For the shadow of the version that is called, if the call counts.
             let mut offered = None;
-            let answer = match run.step() {
+            let mut leaves = false;
+            let (answer, bound) = match run.step() {
                 Step::Done => break,
                 Step::Hold { .. } if work.is_dry => {
                     run.not_called(&later());
@@ -265,7 +318,7 @@ impl Worker {
                         let said = |index: usize, to: &[Destination]| answer.said(index, to);
                         taps.called(&work.routing, (route, plugin), items, said);
                     }
-                    answer
+                    (answer, bound)
                 }
             };
             if is_traced {
@@ -279,7 +332,11 @@ impl Worker {
                         offered = None;
                     }
                 }
-                Answer::Failed(failure) => run.failed(failure),
+                Answer::Failed(failure) => {
+                    run.failed(failure);
+                    let now = self.surroundings.clock.mono_ms();
+                    leaves = bound.is_some_and(|bound| self.place.leaves(work, bound, now));
+                }
                 Answer::Unavailable(why) => run.unavailable(&why),
                 Answer::NotCalled(failure) => run.not_called(&failure),
                 Answer::Refused(code, why) => run.refused(code, why),
@@ -291,6 +348,9 @@ impl Worker {
             }
             if let Some((bound, job)) = offered {
                 bound.shadow.offer(job);
+            }
+            if leaves {
+                return Progress::Leave;
             }
         }
         let placeholder = Run::of_published(work.routing.table.clone(), self.limits(), Vec::new());

@@ -354,6 +354,9 @@ pub struct PluginDetail {
     /// Why that one judges no more; empty: it does.
     #[prost(string, tag = "21")]
     pub shadow_ended: String,
+    /// How long yet its messages run on a thread of their own, for its failed calls took long.
+    #[prost(uint64, tag = "22")]
+    pub apart_ms: u64,
 }
 
 /// See `LogLine` in the protocol.

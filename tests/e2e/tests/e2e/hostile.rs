@@ -145,3 +145,99 @@ fn a_hostile_guest_hurts_only_its_own_messages_at_load() {
         node.stop().await;
     });
 }
+
+/// Two routes to one queue, of which one leads through a plugin that has orders to obey.
+fn mixed() -> String {
+    let file = repository("tests/fixtures/plugins/puppet.wasm");
+    format!(
+        "[[queue]]\nname = \"q\"\nfrom = [\"plain/#\"]\n\
+         [[plugin]]\nname = \"good\"\nfile = {file:?}\nrole = \"transform\"\n\
+         [[plugin]]\nname = \"bad\"\nfile = {file:?}\nrole = \"transform\"\n\
+         limits = {{ deadline = \"20ms\" }}\nbreaker = {{ failures = 1000 }}\n\
+         [[route]]\nname = \"by-good\"\nfrom = \"good/#\"\nthrough = [\"good\"]\n\
+         to = [\"queue:q\"]\n\
+         [[route]]\nname = \"by-bad\"\nfrom = \"bad/#\"\nthrough = [\"bad\"]\nto = [\"queue:q\"]\n"
+    )
+}
+
+async fn apart_ms(client: &Client) -> u64 {
+    client.plugins().info("bad").await.unwrap().apart_ms
+}
+
+#[test]
+fn batches_that_go_apart_and_come_back_keep_their_order() {
+    harness::run(async {
+        let node = Setup::new(&mixed()).start().await;
+        let client = node.client().await;
+        let publisher = client.publisher(Default::default()).await.unwrap();
+        let mut sent = 0;
+        let mut send_some = async |is_first: bool| {
+            let mut tickets = Vec::new();
+            if is_first {
+                let looping = order("bad/x", "loop".into(), "loop");
+                tickets.push(publisher.send(&looping).await.unwrap());
+            }
+            for topic in ["good/x", "bad/x", "plain/x"].iter().cycle().take(30) {
+                let message = order(topic, sent.to_string(), "pass");
+                sent += 1;
+                tickets.push(publisher.send(&message).await.unwrap());
+            }
+            tickets
+        };
+        let mut tickets = send_some(true).await;
+        let confirmed = tickets.remove(0).await.unwrap();
+        assert!(confirmed.exception.is_some(), "the loop is dead-lettered");
+        assert!(apart_ms(&client).await > 0, "it took more than its share");
+        // On and on, over the moment at which its batches come back, and further.
+        let mut after = 0;
+        while after < 20 {
+            tickets.extend(send_some(false).await);
+            after += u32::from(apart_ms(&client).await == 0);
+            for ticket in tickets.drain(..) {
+                assert_eq!(ticket.await.unwrap().exception, None);
+            }
+        }
+        let held = peek_all(&client, "q").await;
+        assert_eq!(held.len(), sent);
+        for (n, (_, message)) in held.iter().enumerate() {
+            assert_eq!(message.payload, n.to_string(), "in order");
+        }
+        node.stop().await;
+    });
+}
+
+#[test]
+fn others_do_not_wait_while_a_batch_runs_into_its_limits() {
+    harness::run(async {
+        let node = Setup::new(&mixed()).start().await;
+        let (quick, hostile) = (node.client().await, node.client().await);
+        let attacker = hostile.publisher(Default::default()).await.unwrap();
+        let mut tickets = Vec::new();
+        for n in 0..100 {
+            let message = order("bad/x", n.to_string(), "loop");
+            tickets.push(attacker.send(&message).await.unwrap());
+        }
+        let attack = async {
+            for ticket in tickets {
+                ticket.await.unwrap();
+            }
+        };
+        let publisher = quick.publisher(Default::default()).await.unwrap();
+        let mut confirmed = 0;
+        let good = async {
+            loop {
+                let message = order("good/x", String::new(), "pass");
+                let ticket = publisher.send(&message).await.unwrap();
+                assert_eq!(ticket.await.unwrap().exception, None);
+                confirmed += 1;
+            }
+        };
+        tokio::select! {
+            () = attack => {}
+            () = good => {}
+        }
+        // They share the one worker: one by one, no more than a few could have been.
+        assert!(confirmed >= 20, "{confirmed} while two seconds were looped");
+        node.stop().await;
+    });
+}

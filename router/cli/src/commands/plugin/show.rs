@@ -74,6 +74,7 @@ fn to_json(detail: &PluginDetail) -> Value {
             "next_try_ms": Some(detail.next_try_ms).filter(|_| detail.breaker == "open"),
             "trips": detail.trips,
         },
+        "apart_ms": Some(detail.apart_ms).filter(|ms| *ms > 0),
         "shadow": (!detail.shadow.is_empty()).then(|| json!({
             "digest": detail.shadow,
             "ended": Some(&detail.shadow_ended).filter(|why| !why.is_empty()),
@@ -100,6 +101,12 @@ fn breaker(detail: &PluginDetail) -> String {
         ),
         (state, _) => state.to_owned(),
     };
+    if detail.apart_ms > 0 {
+        let wait = units::duration(Duration::from_millis(detail.apart_ms));
+        text.push_str(&format!(
+            "; for {wait} its messages run apart from others', for failed calls took long"
+        ));
+    }
     if detail.trips > 0 {
         text.push_str(&format!(
             "; opened {}",
