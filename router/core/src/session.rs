@@ -113,6 +113,11 @@ impl PublisherSession {
         )
     }
 
+    /// The sequence with which the next batch begins.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
     /// Batches that are not settled.
     pub fn outstanding(&self) -> usize {
         self.batches.len()

@@ -126,6 +126,17 @@ impl PlanOf {
     }
 }
 
+/// Where the numbers of a producer's messages come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Numbers {
+    /// There is no producer.
+    None,
+    /// Each record has its own, of this producer and epoch.
+    InRecords(ProducerId, u64),
+    /// They count up from this one.
+    From(u64),
+}
+
 /// Checks all records of a batch, which came in the frame at stream offset `at`. A record that is
 /// not what it says ends the stream; one that may not be published is refused alone.
 pub(crate) fn admit(
@@ -134,7 +145,7 @@ pub(crate) fn admit(
     routing: &Routing,
     at: u64,
     slab: Slab,
-    producer: Option<(ProducerId, u64)>,
+    numbers: Numbers,
 ) -> Result<Admitted, WireError> {
     let limit = conn.node.limits.payload_bytes;
     let mut sequences = Vec::new();
@@ -151,8 +162,12 @@ pub(crate) fn admit(
         record::verify(body).map_err(bad)?;
         let record = RecordRef::parse(body).map_err(bad)?;
         is_timed |= record.is_timed();
-        if let Some(of_stream) = producer {
-            sequences.push(sequence(&record, of_stream).map_err(bad)?);
+        match numbers {
+            Numbers::None => {}
+            Numbers::InRecords(id, epoch) => {
+                sequences.push(sequence(&record, (id, epoch)).map_err(bad)?);
+            }
+            Numbers::From(first) => sequences.push(first + index as u64),
         }
         let size = record.check_size(limit);
         if let Err(error) = &size {

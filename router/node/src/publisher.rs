@@ -19,12 +19,13 @@ use waypost_core::session::{BatchId, PublisherSession};
 use waypost_shard::{OpenedProducer, Part, Stamp};
 use waypost_wire::control::{self, OpenPublisher, Opened};
 use waypost_wire::data::{
-    ConsumerAcks, Exception, ExceptionKind, Level, Publish, Receipts, Transact, parse_receipt_ack,
+    ConsumerAcks, Exception, ExceptionKind, Level, Publish, Receipts, Transact, parse_number_from,
+    parse_receipt_ack,
 };
 use waypost_wire::slab::SlabBuilder;
-use waypost_wire::{Code, FrameType, RecordRef, Slab};
+use waypost_wire::{Code, FrameType, RecordRef, Slab, varint};
 
-use crate::admission::{self, Admitted, PlanOf, Plans};
+use crate::admission::{self, Admitted, Numbers, PlanOf, Plans};
 use crate::clock::wall_ms;
 use crate::connection::Conn;
 use crate::explain::Explaining;
@@ -136,6 +137,8 @@ struct Publisher<'a> {
     /// Names this stream to the plugin workers.
     lane: u64,
     producer: Option<Identity>,
+    /// The producer's number of the stream's first message; else each record has its own.
+    number_from: Option<u64>,
     /// What nothing takes is refused.
     is_mandatory: bool,
     /// What it publishes is replayed on purpose.
@@ -237,6 +240,7 @@ impl<'a> Publisher<'a> {
             conn,
             lane: conn.node.next_lane.fetch_add(1, Relaxed),
             producer,
+            number_from: None,
             is_mandatory,
             is_replay: false,
             wants_receipts: false,
@@ -333,10 +337,38 @@ impl<'a> Publisher<'a> {
                     let number = parse_receipt_ack(&frame)?;
                     self.receipts_taken(number);
                 }
+                FrameType::NumberFrom if self.producer.is_some() && self.is_fresh() => {
+                    self.number_from = Some(parse_number_from(&frame)?);
+                }
                 _ => return Err(frame.unexpected("PUBLISH or TRANSACT").into()),
             }
         }
         Ok(())
+    }
+
+    /// Nothing has come on the stream yet.
+    fn is_fresh(&self) -> bool {
+        self.number_from.is_none() && self.session.next_sequence() == 1
+    }
+
+    /// The producer's numbers of a batch in the frame at stream offset `at`.
+    fn numbers(&self, at: u64, first_sequence: u64, count: u32) -> Result<Numbers, StreamError> {
+        let Some(producer) = &self.producer else {
+            return Ok(Numbers::None);
+        };
+        let Some(from) = self.number_from else {
+            return Ok(Numbers::InRecords(producer.id, producer.opened.epoch));
+        };
+        let first = from.saturating_add(first_sequence.saturating_sub(1));
+        match first.checked_add(u64::from(count)) {
+            Some(end) if first > 0 && end <= varint::MAX => Ok(Numbers::From(first)),
+            _ => {
+                let text = format!(
+                    "numbers from {first} on, in the frame at stream offset {at}, expected 1 to 2^62-1"
+                );
+                Err(StreamError::Refused(Code::Invalid, text))
+            }
+        }
     }
 
     fn receipts_taken(&self, number: u64) {
@@ -369,9 +401,9 @@ impl<'a> Publisher<'a> {
             return Err(StreamError::Refused(Code::TooLarge, text));
         }
         let routing = self.plans.refresh(self.conn);
-        let producer = self.producer.as_ref().map(|p| (p.id, p.opened.epoch));
+        let numbers = self.numbers(at, first_sequence, count)?;
         let mut admitted =
-            admission::admit(self.conn, &mut self.plans, &routing, at, slab, producer)?;
+            admission::admit(self.conn, &mut self.plans, &routing, at, slab, numbers)?;
         let id = self
             .session
             .on_batch(first_sequence, count, bytes)

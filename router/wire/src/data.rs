@@ -14,6 +14,7 @@
 //! receipt := first sequence, count, first offset, outcome u8, flags u8, queue length, queue,
 //!            group length, group, node length, node          flags 1: no group is left
 //! RECEIPT_ACK := number
+//! NUMBER_FROM := number
 //! CREDIT  := messages in all, bytes in all          (totals since the stream was opened)
 //! ACK     := range count, range*                    range := gap after the last range's end, length - 1
 //! NACK    := delay ms, range count, range*
@@ -332,6 +333,17 @@ impl Receipts {
     }
 }
 
+/// Appends a NUMBER_FROM frame.
+pub fn put_number_from(out: &mut BytesMut, number: u64) {
+    frame::put_head(out, FrameType::NumberFrom, varint::len(number));
+    varint::put(out, number);
+}
+
+/// Reads a NUMBER_FROM frame.
+pub fn parse_number_from(frame: &Frame) -> Result<u64, WireError> {
+    a_number(frame)
+}
+
 /// Appends a RECEIPT_ACK frame.
 pub fn put_receipt_ack(out: &mut BytesMut, number: u64) {
     frame::put_head(out, FrameType::ReceiptAck, varint::len(number));
@@ -340,6 +352,10 @@ pub fn put_receipt_ack(out: &mut BytesMut, number: u64) {
 
 /// Reads a RECEIPT_ACK frame.
 pub fn parse_receipt_ack(frame: &Frame) -> Result<u64, WireError> {
+    a_number(frame)
+}
+
+fn a_number(frame: &Frame) -> Result<u64, WireError> {
     let mut reader = Reader::new(&frame.payload);
     let number = reader
         .varint()

@@ -48,6 +48,14 @@ fn golden_receipts() {
     put_receipt_ack(&mut out, 3);
     assert_eq!(hex(&out), "1e0103");
     assert_eq!(parse_receipt_ack(&frame_of(&out).unwrap()), Ok(3));
+    let mut out = BytesMut::new();
+    put_number_from(&mut out, 300);
+    assert_eq!(hex(&out), "1f02412c");
+    assert_eq!(parse_number_from(&frame_of(&out).unwrap()), Ok(300));
+    for wrong in [&b""[..], b"\x01\x01"] {
+        let frame = bytes_of(FrameType::NumberFrom, wrong);
+        assert!(parse_number_from(&frame_of(&frame).unwrap()).is_err());
+    }
 }
 
 /// Golden bytes: they stand in docs/protocol.md too.

@@ -91,6 +91,8 @@ frame_types! {
     Chunk = 0x1d, "CHUNK";
     /// Publisher to node: it has receipts, up to a number.
     ReceiptAck = 0x1e, "RECEIPT_ACK";
+    /// Publisher to node: the number of the stream's first message.
+    NumberFrom = 0x1f, "NUMBER_FROM";
 }
 
 impl std::fmt::Display for FrameType {

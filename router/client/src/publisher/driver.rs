@@ -153,6 +153,12 @@ async fn one_stream(shared: &Shared, open: Open) -> Result<(), Error> {
 /// Writes what is queued; returns only with an error.
 async fn write(shared: &Shared, session: &Session, send: &mut SendStream) -> Result<(), Error> {
     let mut chunks: Vec<Bytes> = Vec::new();
+    let number_from = shared.outbox().number_from();
+    if let Some(number) = number_from {
+        let mut frame = BytesMut::new();
+        data::put_number_from(&mut frame, number);
+        chunks.push(frame.freeze());
+    }
     loop {
         let done = session.is_draining() || {
             let mut outbox = shared.outbox();

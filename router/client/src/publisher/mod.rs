@@ -65,6 +65,9 @@ pub struct ProducerOptions {
     pub id: [u8; 16],
     /// 0: the next one, which fences whoever published under this id before.
     pub epoch: u64,
+    /// Each message carries producer, epoch and number, 20 to 34 bytes, so that who consumes it
+    /// sees them. Otherwise the stream says them once.
+    pub in_records: bool,
 }
 
 impl ProducerOptions {
@@ -73,7 +76,11 @@ impl ProducerOptions {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&random().to_le_bytes());
         id[8..].copy_from_slice(&random().to_le_bytes());
-        ProducerOptions { id, epoch: 0 }
+        ProducerOptions {
+            id,
+            epoch: 0,
+            in_records: false,
+        }
     }
 
     /// The producer that is always meant by a name, under its next epoch. Names that differ have
@@ -86,6 +93,7 @@ impl ProducerOptions {
         ProducerOptions {
             id: name.as_bytes().iter().fold(OFFSET, step).to_be_bytes(),
             epoch: 0,
+            in_records: false,
         }
     }
 }
@@ -163,7 +171,8 @@ impl Client {
             shared.outbox().numbering = Some(Numbering {
                 id: producer.id,
                 epoch: opened.epoch,
-                next: opened.last_sequence + 1,
+                first: opened.last_sequence + 1,
+                in_records: producer.in_records,
             });
         }
         tokio::spawn(driver::drive(handle, shared.clone(), options, first));
@@ -196,8 +205,8 @@ impl Publisher {
 
     /// Queues records that the caller encoded, with one ticket for all of them; the way to high
     /// rates. Their bytes are shared, not copied, and not looked into: the node refuses what is
-    /// wrong with them. More than a frame may hold is cut into several. With a producer they are
-    /// encoded anew.
+    /// wrong with them. More than a frame may hold is cut into several. With
+    /// [`ProducerOptions::in_records`] they are encoded anew.
     pub async fn send_slab(&self, slab: &Slab) -> Result<BatchTicket, Error> {
         Ok(BatchTicket(
             self.queued(|outbox| outbox.push_slab(slab)).await?,

@@ -89,24 +89,25 @@ impl Batch {
 pub(crate) struct Numbering {
     pub id: [u8; 16],
     pub epoch: u64,
-    /// The next message's number.
-    pub next: u64,
+    /// The number of the publisher's first message.
+    pub first: u64,
+    /// Each record carries its number; else a stream says that of its first.
+    pub in_records: bool,
 }
 
 impl Numbering {
-    /// What the next message carries.
-    fn next(&mut self) -> Producer {
-        let sequence = self.next;
-        self.next += 1;
+    /// What a message carries before which so many were accepted.
+    fn of(&self, before: u64) -> Producer {
         Producer {
             id: self.id,
             epoch: self.epoch,
-            sequence,
+            sequence: self.first + before,
         }
     }
 
-    fn stamp(&mut self, message: Message) -> Bytes {
-        let producer = Some(self.next());
+    fn stamp(&self, message: &Message, before: u64) -> Bytes {
+        let message = message.clone();
+        let producer = Some(self.of(before));
         Message {
             producer,
             ..message
@@ -144,7 +145,7 @@ pub(crate) struct Outbox {
     sent_bytes: u64,
     resent: u64,
     exceptions: u64,
-    /// With a producer: records get its numbers as they are accepted.
+    /// With a producer: how its messages are numbered.
     pub(crate) numbering: Option<Numbering>,
     /// No more will be accepted; the stream is finished once all is sent.
     pub(crate) closing: bool,
@@ -212,13 +213,21 @@ impl Outbox {
         body: &[u8],
     ) -> Result<oneshot::Receiver<Answer>, Error> {
         self.check()?;
-        match &mut self.numbering {
-            Some(numbering) => {
-                let body = numbering.stamp(message.clone());
-                self.push(&body)
-            }
+        match self.stamping() {
+            Some(numbering) => self.push(&numbering.stamp(message, self.accepted)),
             None => self.push(body),
         }
+    }
+
+    /// The numbering, where each record carries its own.
+    fn stamping(&self) -> Option<Numbering> {
+        self.numbering.filter(|numbering| numbering.in_records)
+    }
+
+    /// The number of the stream's first message, where the stream says it.
+    pub(crate) fn number_from(&self) -> Option<u64> {
+        let numbering = self.numbering.filter(|numbering| !numbering.in_records)?;
+        Some(numbering.first + self.base)
     }
 
     /// Accepts one encoded record.
@@ -240,8 +249,8 @@ impl Outbox {
     /// Accepts a batch of encoded records, cut where it is over the limits of a frame.
     pub(crate) fn push_slab(&mut self, slab: &Slab) -> Result<oneshot::Receiver<Answer>, Error> {
         self.check()?;
-        let stamped = match &mut self.numbering {
-            Some(numbering) => Some(stamped(numbering, slab)?),
+        let stamped = match self.stamping() {
+            Some(numbering) => Some(stamped(numbering, slab, self.accepted)?),
             None => None,
         };
         let slab = stamped.as_ref().unwrap_or(slab);
@@ -281,13 +290,15 @@ impl Outbox {
         acks: &[TransactionAcks],
     ) -> Result<oneshot::Receiver<Answer>, Error> {
         self.check()?;
-        let Some(numbering) = &mut self.numbering else {
+        if self.numbering.is_none() {
             return Err(Error::Transaction("needs a producer"));
-        };
-        let first_number = numbering.next;
+        }
         let mut slab = SlabBuilder::new();
-        for message in messages {
-            slab.push(&numbering.stamp(message.clone()));
+        for (message, before) in messages.iter().zip(self.accepted..) {
+            match self.stamping() {
+                Some(numbering) => slab.push(&numbering.stamp(message, before)),
+                None => slab.push(&message.to_body()),
+            }
         }
         let slab = slab.finish();
         let (count, bytes) = (slab.count(), slab.bytes().len());
@@ -302,7 +313,6 @@ impl Outbox {
         let too_long = is_long.then_some(Error::Transaction("has more messages than a batch may"));
         let empty = (count == 0).then_some(Error::Transaction("has no message"));
         if let Some(error) = too_large.or(too_long).or(empty) {
-            numbering.next = first_number;
             return Err(error);
         }
         self.close_open();
@@ -590,13 +600,13 @@ impl Outbox {
     }
 }
 
-fn stamped(numbering: &mut Numbering, slab: &Slab) -> Result<Slab, Error> {
+fn stamped(numbering: Numbering, slab: &Slab, before: u64) -> Result<Slab, Error> {
     for body in slab.iter() {
         RecordRef::parse(body).map_err(Error::Record)?;
     }
     let mut stamped = SlabBuilder::new();
-    for body in slab.iter() {
-        record::push_stamped(&mut stamped, body, numbering.next());
+    for (body, before) in slab.iter().zip(before..) {
+        record::push_stamped(&mut stamped, body, numbering.of(before));
     }
     Ok(stamped.finish())
 }

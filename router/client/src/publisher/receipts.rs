@@ -13,7 +13,7 @@ pub struct Receipt {
     /// The message's sequence, as in [`Confirmed`](super::Confirmed); none for a message of an
     /// earlier publisher under this producer's id.
     pub sequence: Option<u64>,
-    /// The producer's number of the message, which its record carries.
+    /// The producer's number of the message.
     pub number: u64,
     /// The queue.
     pub queue: String,

@@ -198,6 +198,8 @@ fn batch_vectors(slab: &Slab) -> Vec<(&'static str, Bytes)> {
     .put(&mut receipt);
     let mut receipt_ack = BytesMut::new();
     data::put_receipt_ack(&mut receipt_ack, 3);
+    let mut number_from = BytesMut::new();
+    data::put_number_from(&mut number_from, 300);
     let mut transact = BytesMut::new();
     Transact {
         first_sequence: 1,
@@ -212,6 +214,7 @@ fn batch_vectors(slab: &Slab) -> Vec<(&'static str, Bytes)> {
         ("publish", publish.freeze()),
         ("receipt", receipt.freeze()),
         ("receipt-ack", receipt_ack.freeze()),
+        ("number-from", number_from.freeze()),
         ("transact", transact.freeze()),
         ("confirm", confirmed.freeze()),
         ("deliver", deliver(vec![])),

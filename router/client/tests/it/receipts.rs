@@ -20,6 +20,9 @@ async fn opened(session: &FakeSession) -> FakeStream {
     stream
         .put(control::bytes_of(FrameType::Opened, &opened))
         .await;
+    // Nothing was settled in between: the first message is the same on each stream.
+    let numbers = stream.expect(FrameType::NumberFrom).await;
+    assert_eq!(data::parse_number_from(&numbers), Ok(41));
     stream
 }
 

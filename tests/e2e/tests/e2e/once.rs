@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use waypost_client::wire::control::{self, OpenPublisher};
-use waypost_client::wire::data::{Confirm, ConsumerAcks, Range, Transact};
+use waypost_client::wire::data::{self, Confirm, ConsumerAcks, Range, Transact};
 use waypost_client::wire::record::Producer;
 use waypost_client::wire::{Code, FrameType};
 use waypost_client::{
@@ -116,6 +116,76 @@ fn a_stream_carries_its_own_producer_only() {
         let (code, text) = raw.stream(&short).await.error().await;
         assert_eq!(code, Code::Invalid);
         assert_eq!(text, "a producer id of 5 bytes, 16 expected");
+        node.stop().await;
+    });
+}
+
+fn number_from(number: u64) -> Bytes {
+    let mut out = BytesMut::new();
+    data::put_number_from(&mut out, number);
+    out.freeze()
+}
+
+/// Records that carry no numbers: the stream says that of its first message.
+#[test]
+fn a_stream_says_its_numbers_once() {
+    harness::run(async {
+        let node = Setup::new(QUEUES).start().await;
+        let raw = Raw::connect(&node).await;
+        let plain = |numbers: std::ops::Range<u64>| {
+            let message = |n: u64| Message::new("q/a", n.to_string());
+            numbers.map(message).collect::<Vec<_>>()
+        };
+        let (mut stream, _) = raw.opened(&open(0)).await;
+        stream.send(&number_from(1)).await;
+        stream.send(&raw::publish(1, &plain(1..4))).await;
+        assert_eq!(said(&stream.confirm().await), []);
+        let (mut again, opened) = raw.opened(&open(1)).await;
+        assert_eq!(opened.last_sequence, 3);
+        again.send(&number_from(2)).await;
+        again.send(&raw::publish(1, &plain(2..4))).await;
+        again.send(&raw::publish(3, &plain(4..6))).await;
+        let duplicate = |sequence| (sequence, ExceptionKind::Duplicate, Code::Closed);
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            heard.extend(said(&again.confirm().await));
+        }
+        assert_eq!(heard, [duplicate(1), duplicate(2)]);
+        // Numbers in records go on from there, and the other way round.
+        let (mut stream, _) = raw.opened(&open(1)).await;
+        let batch = [numbered("q/a", 1, 5), numbered("q/a", 1, 6)];
+        stream.send(&raw::publish(1, &batch)).await;
+        assert_eq!(said(&stream.confirm().await), [duplicate(1)]);
+        assert_eq!(texts(&node, "q").await, ["1", "2", "3", "4", "5", "6"]);
+
+        for (frames, code, text) in [
+            (
+                vec![number_from(0), raw::publish(1, &plain(0..1))],
+                Code::Invalid,
+                "numbers from 0 on, in the frame at stream offset",
+            ),
+            (
+                vec![number_from((1 << 62) - 1), raw::publish(1, &plain(0..2))],
+                Code::Invalid,
+                "expected 1 to 2^62-1",
+            ),
+            (vec![number_from(7); 2], Code::Protocol, "NUMBER_FROM"),
+            (
+                vec![raw::publish(1, &[numbered("q/a", 1, 7)]), number_from(8)],
+                Code::Protocol,
+                "NUMBER_FROM",
+            ),
+        ] {
+            let (mut stream, _) = raw.opened(&open(1)).await;
+            for frame in frames {
+                stream.send(&frame).await;
+            }
+            let (found, said) = stream.error().await;
+            assert!(found == code && said.contains(text), "{found:?} {said}");
+        }
+        let mut nobody = raw.publisher(0).await;
+        nobody.send(&number_from(1)).await;
+        assert_eq!(nobody.error().await.0, Code::Protocol);
         node.stop().await;
     });
 }
@@ -235,10 +305,19 @@ fn a_producer_waits_for_a_full_queue_and_keeps_its_order() {
         }
         assert_eq!(texts(&node, "q").await, ["1", "3", "5", "7"]);
         publisher.close().await.unwrap();
-        let again = producer(&client, "importer").await;
+        // One whose records say who made them counts on.
+        let again = PublisherOptions {
+            producer: Some(ProducerOptions {
+                in_records: true,
+                ..ProducerOptions::named("importer")
+            }),
+            ..PublisherOptions::default()
+        };
+        let again = client.publisher(again).await.unwrap();
         let confirmed = again.send(&Message::new("q/a", "8")).await.unwrap();
         assert_eq!(confirmed.await.unwrap().exception, None);
         let kept = harness::peek_all(&client, "q").await;
+        assert_eq!(kept[0].1.producer, None, "the stream said it");
         let last = kept.last().unwrap().1.producer.unwrap();
         assert_eq!((last.epoch, last.sequence), (2, 9));
         node.stop().await;

@@ -432,7 +432,11 @@ fn what_is_pulled_must_be_signed_as_all_else() {
         for (number, signature, want) in [
             (1, None, "is not signed: expected a signature by the key"),
             (1, Some(sign(2)), "is not what the trusted key"),
-            (3, Some("nonsense".to_owned()), "its signature has 1 lines"),
+            (
+                3,
+                Some("nonsense".to_owned()),
+                "its signature as sent has 1 lines",
+            ),
             (4, Some(sign(4)), "ready"),
         ] {
             push(&registry, number, signature.as_deref());
