@@ -460,7 +460,7 @@ impl Calls {
                 .of(&bound.slot, plugin.spec().limits.state_bytes)
             {
                 Ok(state) => {
-                    let (state, mark) = state.begin(&self.clock);
+                    let (state, mark) = state.begin_batch(&self.clock);
                     self.last = Some((bound.slot.clone(), mark));
                     lent = Some(state);
                 }

@@ -54,6 +54,7 @@ pub(super) struct SlotState {
     pending: Pending,
     /// What its queue has of the producer of the batch at work; asked for once a batch.
     known: Option<Option<u64>>,
+    /// The plugin was called with messages of the batch at work.
     is_touched: bool,
 }
 
@@ -110,9 +111,14 @@ impl SlotState {
         self.pending.rollback(mark);
     }
 
+    /// The same for a call with messages: whatever it does, its batch was here.
+    pub fn begin_batch(&mut self, clock: &Clock) -> (Lent<'_>, Mark) {
+        self.is_touched = true;
+        self.begin(clock)
+    }
+
     /// What a call sees, and where to go back to if it fails.
     pub fn begin(&mut self, clock: &Clock) -> (Lent<'_>, Mark) {
-        self.is_touched = true;
         let now = clock.mono_ms();
         self.table.expire(now);
         let mark = self.pending.mark();

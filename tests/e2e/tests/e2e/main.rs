@@ -12,7 +12,7 @@
 //! | [`shadow`] | versions beside the one that serves: differences, loops, promotion under load |
 //! | [`effects`] | plugins that ask for later, fail for good, keep state, publish, are woken |
 //! | [`restart`] | what must be there after a clean stop |
-//! | [`kill`] | what must be there after SIGKILL |
+//! | [`kill`], [`kill_state`] | what must be there after SIGKILL, of queues and of what plugins keep |
 //! | [`greeting`], [`frames`], [`rights`], [`clients`] | bytes, identities and clients that misbehave |
 //! | [`data_dir`], [`disk_full`] | directories and disks that cannot be used |
 //! | [`drain`] | stopping under load |
@@ -46,6 +46,7 @@ mod greeting;
 mod harness;
 mod hostile;
 mod kill;
+mod kill_state;
 mod live;
 mod main_path;
 mod manage;

@@ -1,7 +1,7 @@
 //! A client that writes its frames by hand: what a broken or hostile one would send.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +16,34 @@ use waypost_wire::data::{Confirm, ConsumerFrame, Deliver, Publish};
 use waypost_wire::slab::SlabBuilder;
 use waypost_wire::{Code, Frame, FrameDecoder, FrameType, Message, Slab, frame};
 
+use crate::child::Child;
 use crate::harness::TestNode;
+
+/// A node, and where its certificates lie.
+pub trait Reachable {
+    fn socket(&self) -> SocketAddr;
+    fn tls_dir(&self) -> PathBuf;
+}
+
+impl Reachable for TestNode {
+    fn socket(&self) -> SocketAddr {
+        self.address()
+    }
+
+    fn tls_dir(&self) -> PathBuf {
+        self.tls("")
+    }
+}
+
+impl Reachable for Child {
+    fn socket(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn tls_dir(&self) -> PathBuf {
+        self.data_dir.join("tls")
+    }
+}
 
 /// How a raw client connects.
 pub struct Dial {
@@ -39,18 +66,18 @@ impl Default for Dial {
 
 impl Dial {
     /// The QUIC connection alone.
-    pub async fn quic(&self, node: &TestNode) -> Result<Connection, ConnectionError> {
+    pub async fn quic(&self, node: &impl Reachable) -> Result<Connection, ConnectionError> {
         Ok(self.endpoint(node).await?.1)
     }
 
     /// The same, with the endpoint that it belongs to.
     pub async fn endpoint(
         &self,
-        node: &TestNode,
+        node: &impl Reachable,
     ) -> Result<(Endpoint, Connection), ConnectionError> {
         let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        endpoint.set_default_client_config(self.config(&node.tls("")));
-        let connecting = endpoint.connect(node.address(), "127.0.0.1").unwrap();
+        endpoint.set_default_client_config(self.config(&node.tls_dir()));
+        let connecting = endpoint.connect(node.socket(), "127.0.0.1").unwrap();
         Ok((endpoint.clone(), connecting.await?))
     }
 
@@ -84,7 +111,7 @@ impl Dial {
     }
 
     /// A connection that was welcomed.
-    pub async fn welcomed(&self, node: &TestNode) -> Raw {
+    pub async fn welcomed(&self, node: &impl Reachable) -> Raw {
         Self::greet(self.quic(node).await.unwrap()).await
     }
 
@@ -116,7 +143,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    pub async fn connect(node: &TestNode) -> Raw {
+    pub async fn connect(node: &impl Reachable) -> Raw {
         Dial::default().welcomed(node).await
     }
 

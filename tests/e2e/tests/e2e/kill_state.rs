@@ -1,0 +1,145 @@
+//! SIGKILL while a plugin counts: what it keeps, what it publishes and what it passes on come from
+//! the same messages, each once, however often their producer sends them.
+//!
+//! `WAYPOST_SEED` repeats the choices of a run (how much is confirmed before a kill, how far back a
+//! producer begins again), not its timing.
+
+use std::path::Path;
+
+use bytes::{Bytes, BytesMut};
+use tempfile::TempDir;
+use waypost_client::wire::control::{self, OpenPublisher};
+use waypost_client::wire::{FrameType, data};
+use waypost_client::{Client, ExceptionKind, Message};
+
+use crate::child::Child;
+use crate::harness::{self, peek_all, repository, text};
+use crate::raw::{self, Raw};
+
+const ID: [u8; 16] = [9; 16];
+/// Messages of a batch, and batches under way.
+const BATCH: u64 = 7;
+const AHEAD: u64 = 6;
+
+#[test]
+fn state_survives_kills_with_what_caused_it() {
+    rounds(12);
+}
+
+/// `cargo test -p waypost-e2e kill_state -- --ignored`: minutes.
+#[test]
+#[ignore = "takes minutes"]
+fn kill_state_long() {
+    rounds(300);
+}
+
+/// Every message counts one up and makes one more; the answer goes on in its header.
+fn sections() -> String {
+    let file = repository("tests/fixtures/plugins/puppet-effects.wasm");
+    format!(
+        "[[queue]]\nname = \"q\"\n[[queue]]\nname = \"other\"\nfrom = [\"other/#\"]\n\
+         [[plugin]]\nname = \"p\"\nfile = {file:?}\nrole = \"transform\"\n\
+         grants = [\"log\", \"clock\", \"random\", \"state\", \"publish\", \"timer\"]\n\
+         publish = [\"other/#\"]\n\
+         [[route]]\nname = \"r\"\nfrom = \"in/#\"\nthrough = [\"p\"]\nto = [\"queue:q\"]\n"
+    )
+}
+
+struct Model {
+    random: u64,
+    /// All numbers up to this one are confirmed.
+    confirmed: u64,
+}
+
+impl Model {
+    /// From 1 to `max` (splitmix64).
+    fn pick(&mut self, max: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % max + 1
+    }
+}
+
+fn rounds(count: u32) {
+    let seed = match std::env::var("WAYPOST_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
+    };
+    println!("WAYPOST_SEED={seed}");
+    let home = TempDir::with_prefix("waypost-kill-state-").unwrap();
+    let mut model = Model {
+        random: seed,
+        confirmed: 0,
+    };
+    for _ in 0..count {
+        harness::run(one_round(home.path(), &mut model));
+    }
+    harness::run(async {
+        let child = Child::start(home.path(), &sections()).await;
+        look(&child.client().await, &model).await;
+        child.stop().await;
+    });
+}
+
+async fn one_round(home: &Path, model: &mut Model) {
+    let child = Child::start(home, &sections()).await;
+    look(&child.client().await, model).await;
+    let raw = Raw::connect(&child).await;
+    let open = OpenPublisher {
+        producer: Bytes::from_static(&ID),
+        ..OpenPublisher::default()
+    };
+    let open = control::bytes_of(FrameType::OpenPublisher, &open);
+    let (mut stream, opened) = raw.opened(&open).await;
+    assert!(opened.last_sequence >= model.confirmed);
+    // From a number that was confirmed before, or the first that was not.
+    let first = (model.confirmed + 2).saturating_sub(model.pick(20)).max(1);
+    let mut numbers = BytesMut::new();
+    data::put_number_from(&mut numbers, first);
+    stream.send(&numbers).await;
+    let target = model.confirmed + model.pick(250);
+    let (mut sent, mut settled) = (0, 0);
+    while first + settled <= target {
+        while sent < settled + AHEAD * BATCH {
+            let message = |sequence: u64| {
+                let number = first + sequence - 1;
+                Message::new("in/x", number.to_string())
+                    .with_header("do", "add n 1;publish other/x 1 8")
+            };
+            let batch: Vec<Message> = (sent + 1..=sent + BATCH).map(message).collect();
+            stream.send(&raw::publish(sent + 1, &batch)).await;
+            sent += BATCH;
+        }
+        let confirm = stream.confirm().await;
+        for exception in &confirm.exceptions {
+            assert_eq!(exception.kind, ExceptionKind::Duplicate, "{exception:?}");
+            let number = first + exception.sequence - 1;
+            assert!(number <= opened.last_sequence, "{number} is new");
+        }
+        settled = confirm.up_to;
+        model.confirmed = model.confirmed.max(first + settled - 1);
+    }
+    child.kill().await;
+}
+
+/// Each message is there once, in its order, with the count that it made, and so is what it caused.
+async fn look(client: &Client, model: &Model) {
+    let held = peek_all(client, "q").await;
+    for (place, (_, message)) in held.iter().enumerate() {
+        let number = (place + 1).to_string();
+        assert_eq!(text(message), number, "at place {place}");
+        let answers = message.headers.iter().find(|(name, _)| name == "answers");
+        let (_, answers) = answers.expect("the header 'answers'");
+        let counted = format!("Ok({number});");
+        assert!(
+            answers.starts_with(counted.as_bytes()),
+            "{answers:?} at {number}"
+        );
+    }
+    assert!(held.len() as u64 >= model.confirmed);
+    let caused = harness::queue(client, "other").await.messages;
+    assert_eq!(caused, held.len() as u64);
+    assert_eq!(harness::queue(client, "dead-letter").await.messages, 0);
+}
