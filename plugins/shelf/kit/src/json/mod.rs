@@ -4,12 +4,14 @@
 //! found never lies in something that is not JSON. Nesting is bounded by [`DEPTH_MAX`].
 
 pub mod edit;
+pub mod number;
 pub mod path;
 pub mod scan;
 pub mod tree;
 pub mod value;
 pub mod write;
 
+pub use number::Number;
 pub use path::Path;
 pub use scan::{Found, NotJson, Paths};
 pub use tree::Tree;
