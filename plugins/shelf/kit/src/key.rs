@@ -1,5 +1,7 @@
 //! What makes messages count as the same: the values of some subjects, as a key for the state.
 
+use std::borrow::Cow;
+
 use waypost_plugin::InitError;
 
 use crate::json::write;
@@ -73,8 +75,8 @@ impl By {
                 None => key.push(0),
                 Some(datum) => {
                     is_there = true;
-                    let bytes = datum.bytes();
-                    key.push(1);
+                    let (kind, bytes) = bytes_of(&datum);
+                    key.push(kind);
                     key.extend((bytes.len() as u32).to_le_bytes());
                     key.extend_from_slice(&bytes);
                 }
@@ -94,6 +96,21 @@ impl By {
         };
         let all: Vec<_> = self.subjects.iter().map(one).collect();
         all.join(", ")
+    }
+}
+
+/// What a value is, and its bytes: both are the same only where the values are. `5` and `"5"` are
+/// not.
+fn bytes_of<'d>(datum: &Datum<'d>) -> (u8, Cow<'d, [u8]>) {
+    const TEXT: u8 = 1;
+    const OTHER: u8 = 2;
+    match *datum {
+        Datum::Bytes(bytes) => (TEXT, Cow::Borrowed(bytes)),
+        Datum::Number(number) => (OTHER, Cow::Owned(number.to_string().into_bytes())),
+        Datum::Json(value) => match value.text_bytes() {
+            Some(text) => (TEXT, text),
+            None => (OTHER, Cow::Borrowed(value.0)),
+        },
     }
 }
 
@@ -125,6 +142,27 @@ mod tests {
             key(&["key"], Input::new("t", "").key([0xff])),
             key(&["key"], Input::new("t", "").key([0xfe]))
         );
+    }
+
+    #[test]
+    fn values_of_other_kinds_are_other_keys() {
+        let of = |value: &str| key(&["$.a"], Input::new("t", format!("{{\"a\":{value}}}")));
+        let values = [
+            "5",
+            "\"5\"",
+            "null",
+            "\"null\"",
+            "true",
+            "\"\\ud800\"",
+            "\"\\udbff\"",
+            "\"\u{fffd}\"",
+        ];
+        for (index, one) in values.iter().enumerate() {
+            for other in &values[index + 1..] {
+                assert_ne!(of(one), of(other), "{one}, {other}");
+            }
+        }
+        assert_eq!(of("\"a\""), of("\"\\u0061\""));
     }
 
     #[test]

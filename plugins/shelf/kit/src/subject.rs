@@ -214,17 +214,6 @@ impl Datum<'_> {
             Datum::Number(number) => Cow::Owned(number.to_string()),
         }
     }
-
-    /// As bytes, for a key: other values have other bytes.
-    pub fn bytes(&self) -> Cow<'_, [u8]> {
-        match self {
-            Datum::Bytes(bytes) => Cow::Borrowed(bytes),
-            _ => match self.plain() {
-                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-            },
-        }
-    }
 }
 
 /// Characters of a value that a reason shows.

@@ -65,6 +65,16 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The bytes of a text, which differ where texts do, also in halves of surrogate pairs; `None` for
+    /// anything else.
+    pub fn text_bytes(self) -> Option<Cow<'a, [u8]>> {
+        let inner = self.0.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        Some(match inner.contains(&b'\\') {
+            false => Cow::Borrowed(inner),
+            true => Cow::Owned(unescape_with(inner, generalized)),
+        })
+    }
+
     /// The elements of an array; none of anything else.
     pub fn elements(self) -> impl Iterator<Item = Value<'a>> {
         let all = match self.kind() {
@@ -132,22 +142,28 @@ impl<'a> Value<'a> {
 
 /// Text between quotes, without its escapes. Half a surrogate pair becomes U+FFFD.
 pub(super) fn unescape(inner: &[u8]) -> String {
+    let plain = unescape_with(inner, |_| "\u{fffd}".as_bytes().to_vec());
+    String::from_utf8(plain).unwrap_or_default()
+}
+
+/// `half` says what stands for half a surrogate pair.
+fn unescape_with(inner: &[u8], half: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
     let text = std::str::from_utf8(inner).unwrap_or_default();
-    let mut plain = String::with_capacity(text.len());
+    let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
-        plain.push_str(&rest[..at]);
+        plain.extend_from_slice(&rest.as_bytes()[..at]);
         let after = &rest[at + 1..];
         let Some(escaped) = after.chars().next() else {
             return plain;
         };
         rest = &after[escaped.len_utf8()..];
-        match escaped {
-            'b' => plain.push('\u{8}'),
-            'f' => plain.push('\u{c}'),
-            'n' => plain.push('\n'),
-            'r' => plain.push('\r'),
-            't' => plain.push('\t'),
+        let unescaped = match escaped {
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
             'u' => {
                 let first = unit(&mut rest);
                 let pair = match first {
@@ -158,13 +174,26 @@ pub(super) fn unescape(inner: &[u8]) -> String {
                     Some(low) => 0x1_0000 + ((first - 0xd800) << 10) + (low - 0xdc00),
                     None => first,
                 };
-                plain.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+                match char::from_u32(code) {
+                    Some(unescaped) => unescaped,
+                    None => {
+                        plain.extend(half(code));
+                        continue;
+                    }
+                }
             }
-            other => plain.push(other),
-        }
+            other => other,
+        };
+        plain.extend_from_slice(unescaped.encode_utf8(&mut [0; 4]).as_bytes());
     }
-    plain.push_str(rest);
+    plain.extend_from_slice(rest.as_bytes());
     plain
+}
+
+/// Half a surrogate pair as UTF-8 would write it, if it could: no other text has these bytes.
+fn generalized(code: u32) -> Vec<u8> {
+    let part = |shift: u32| (code >> shift & 0x3f) as u8;
+    vec![0xe0 | part(12), 0x80 | part(6), 0x80 | part(0)]
 }
 
 /// Four digits after `\u`.
@@ -204,6 +233,16 @@ mod tests {
                 "{raw}"
             );
         }
+    }
+
+    #[test]
+    fn bytes_differ_where_texts_do() {
+        let bytes = |raw: &'static str| Value(raw.as_bytes()).text_bytes().map(Cow::into_owned);
+        assert_eq!(bytes(r#""\u00e9\ud83d\ude00""#), Some("é😀".into()));
+        assert_eq!(bytes(r#""a\ud83d""#), Some(vec![b'a', 0xed, 0xa0, 0xbd]));
+        assert_ne!(bytes(r#""\ud83d""#), bytes(r#""\ud83e""#));
+        assert_ne!(bytes(r#""\ud83d""#), bytes("\"\u{fffd}\""));
+        assert_eq!(bytes("5"), None);
     }
 
     #[test]
