@@ -3,8 +3,11 @@
 
 mod canonical;
 mod check;
+mod parts;
 mod read;
+mod scalar;
 mod schema;
+mod stop;
 
 use schema::Schema;
 use shelf_kit::json::Tree;
@@ -38,9 +41,9 @@ impl Filter for Gate {
             Ok(tree) => tree,
             Err(not_json) => return self.otherwise.answer(not_json.to_string()),
         };
-        match self.schema.check(&tree) {
+        match self.schema.check(&tree, message.payload().len()) {
             Ok(()) => Decision::Pass.into(),
-            Err(misfit) => self.otherwise.answer(misfit.to_string()),
+            Err(stop) => self.otherwise.answer(stop.to_string()),
         }
     }
 }

@@ -1,16 +1,15 @@
 //! A schema's text into [`Schema`]. A keyword that is not known is refused, with its place: one that
 //! was passed over would be a promise that nobody keeps.
 
-use regex_lite::{Regex, RegexBuilder};
-use shelf_kit::json::{Tree, write};
+use shelf_kit::json::Tree;
 
-use crate::canonical;
-use crate::schema::{At, Bound, Count, Node, Rules, Schema, Type};
+use crate::parts::{
+    Read, bound, count, elements, expected, members, pattern, step, text, texts, types, values_of,
+};
+use crate::schema::{At, Bound, Count, Node, Rules, Schema};
 
 /// Keywords that describe and check nothing.
-const ANNOTATIONS: [&str; 16] = [
-    "$schema",
-    "$id",
+const ANNOTATIONS: [&str; 14] = [
     "$comment",
     "$defs",
     "definitions",
@@ -27,9 +26,10 @@ const ANNOTATIONS: [&str; 16] = [
     "contentSchema",
 ];
 
-/// Schemas in a schema, and bytes of a compiled pattern.
+/// Schemas in a schema.
 const NODES_MAX: usize = 10_000;
-const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// The one dialect that is checked here.
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// Reads a schema. The error has the place in it, as a JSON pointer.
 pub fn schema(text: &str) -> Result<Schema, String> {
@@ -45,16 +45,14 @@ pub fn schema(text: &str) -> Result<Schema, String> {
     let mut next = 0;
     while next < reader.referred.len() {
         let (pointer, at) = reader.referred[next].clone();
-        let tree = find(&root, &pointer).ok_or_else(|| format!("{pointer}: is not there"))?;
-        reader.nodes[at] = reader.node(tree, &pointer)?;
+        let found = find(&root, &pointer).ok_or_else(|| format!("{pointer}: is not there"))?;
+        reader.nodes[at] = reader.node(found.tree, &pointer)?;
         next += 1;
     }
     Ok(Schema {
         nodes: reader.nodes,
     })
 }
-
-type Read<T> = Result<T, String>;
 
 struct Reader<'t> {
     root: &'t Tree<'t>,
@@ -64,16 +62,26 @@ struct Reader<'t> {
 }
 
 /// What a JSON pointer leads to.
-fn find<'t>(root: &'t Tree<'t>, pointer: &str) -> Option<&'t Tree<'t>> {
-    let mut tree = root;
+struct Found<'t> {
+    tree: &'t Tree<'t>,
+    /// On the way, the root left aside, something has an `$id`.
+    passes_id: bool,
+}
+
+fn find<'t>(root: &'t Tree<'t>, pointer: &str) -> Option<Found<'t>> {
+    let mut found = Found {
+        tree: root,
+        passes_id: false,
+    };
     for part in pointer.split('/').skip(1) {
         let name = part.replace("~1", "/").replace("~0", "~");
-        tree = match tree {
+        found.tree = match found.tree {
             Tree::Array(elements) => elements.get(name.parse::<usize>().ok()?)?,
             tree => tree.member(&name)?,
         };
+        found.passes_id |= matches!(found.tree.member("$id"), Some(Tree::Text(_)));
     }
-    Some(tree)
+    Some(found)
 }
 
 fn below(place: &str, name: &str) -> String {
@@ -94,8 +102,16 @@ impl<'t> Reader<'t> {
         if let Some((_, at)) = self.referred.iter().find(|(known, _)| known == pointer) {
             return Ok(*at);
         }
-        if find(self.root, pointer).is_none() {
-            return Err(format!("{place}: '#{pointer}' leads nowhere"));
+        match find(self.root, pointer) {
+            None => return Err(format!("{place}: '#{pointer}' leads nowhere")),
+            Some(Found {
+                passes_id: true, ..
+            }) => {
+                return Err(format!(
+                    "{place}: '#{pointer}' leads into a schema with an $id of its own"
+                ));
+            }
+            Some(_) => {}
         }
         let at = self.room()?;
         self.referred.push((pointer.to_owned(), at));
@@ -113,12 +129,15 @@ impl<'t> Reader<'t> {
             Tree::Boolean(true) => Ok(Node::All),
             Tree::Boolean(false) => Ok(Node::Nothing),
             Tree::Object(members) => {
-                let mut rules = Rules::default();
+                let mut rules = Box::<Rules>::default();
                 for (keyword, value) in members {
                     let place = below(place, keyword);
                     self.keyword(&mut rules, keyword, value, &place)?;
                 }
-                Ok(Node::Rules(Box::new(rules)))
+                rules
+                    .properties
+                    .sort_by(|(one, _), (other, _)| one.cmp(other));
+                Ok(Node::Rules(rules))
             }
             other => Err(expected(place, other, "a schema")),
         }
@@ -135,23 +154,23 @@ impl<'t> Reader<'t> {
             "type" => rules.types = Some(types(value, place)?),
             "enum" => {
                 let values = elements(value, place)?;
-                rules.one_of_values = Some(values_of(values));
+                rules.one_of_values.push(values_of(values, place)?);
             }
-            "const" => rules.one_of_values = Some(values_of(std::slice::from_ref(value))),
-            "minimum" => rules.bounds.push((Bound::Minimum, number(value, place)?)),
-            "maximum" => rules.bounds.push((Bound::Maximum, number(value, place)?)),
+            "const" => {
+                let value = values_of(std::slice::from_ref(value), place)?;
+                rules.one_of_values.push(value);
+            }
+            "minimum" => rules.bounds.push(bound(Bound::Minimum, value, place)?),
+            "maximum" => rules.bounds.push(bound(Bound::Maximum, value, place)?),
             "exclusiveMinimum" => {
-                let bound = (Bound::ExclusiveMinimum, number(value, place)?);
-                rules.bounds.push(bound);
+                let more = bound(Bound::ExclusiveMinimum, value, place)?;
+                rules.bounds.push(more);
             }
             "exclusiveMaximum" => {
-                let bound = (Bound::ExclusiveMaximum, number(value, place)?);
-                rules.bounds.push(bound);
+                let less = bound(Bound::ExclusiveMaximum, value, place)?;
+                rules.bounds.push(less);
             }
-            "multipleOf" => match number(value, place)? {
-                step if step > 0.0 => rules.bounds.push((Bound::MultipleOf, step)),
-                _ => return Err(expected(place, value, "a number above 0")),
-            },
+            "multipleOf" => rules.bounds.push(step(value, place)?),
             "minLength" => rules.counts.push((Count::LengthMin, count(value, place)?)),
             "maxLength" => rules.counts.push((Count::LengthMax, count(value, place)?)),
             "minItems" => rules.counts.push((Count::ItemsMin, count(value, place)?)),
@@ -178,6 +197,17 @@ impl<'t> Reader<'t> {
             }
             "minContains" => rules.contains_min = Some(count(value, place)?),
             "maxContains" => rules.contains_max = Some(count(value, place)?),
+            "$schema" => match value {
+                Tree::Text(text) if text.trim_end_matches('#') == DIALECT => {}
+                other => return Err(expected(place, other, DIALECT)),
+            },
+            "$id" if place == "/$id" => drop(text(value, place)?),
+            "$id" => {
+                return Err(format!(
+                    "{place}: below the root it changes what references mean, which cannot be \
+                     checked here"
+                ));
+            }
             "$ref" => {
                 let text = text(value, place)?;
                 let pointer = text.strip_prefix('#');
@@ -273,93 +303,4 @@ fn unescaped(pointer: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn expected(place: &str, found: &Tree<'_>, what: &str) -> String {
-    let place = if place.is_empty() { "/" } else { place };
-    let shown = match found {
-        Tree::Number(text) => (*text).to_owned(),
-        Tree::Text(text) => write::quoted(text),
-        other => other.kind().to_owned(),
-    };
-    format!("{place}: {shown}, expected {what}")
-}
-
-fn members<'v, 't>(
-    value: &'v Tree<'t>,
-    place: &str,
-) -> Read<&'v [(std::borrow::Cow<'t, str>, Tree<'t>)]> {
-    match value {
-        Tree::Object(members) => Ok(members),
-        other => Err(expected(place, other, "an object")),
-    }
-}
-
-fn elements<'v, 't>(value: &'v Tree<'t>, place: &str) -> Read<&'v [Tree<'t>]> {
-    match value {
-        Tree::Array(elements) => Ok(elements),
-        other => Err(expected(place, other, "a list")),
-    }
-}
-
-fn text(value: &Tree<'_>, place: &str) -> Read<String> {
-    match value {
-        Tree::Text(text) => Ok(text.to_string()),
-        other => Err(expected(place, other, "a text")),
-    }
-}
-
-fn texts(value: &Tree<'_>, place: &str) -> Read<Vec<String>> {
-    let all = elements(value, place)?.iter();
-    all.map(|value| text(value, place)).collect()
-}
-
-fn number(value: &Tree<'_>, place: &str) -> Read<f64> {
-    match value {
-        Tree::Number(text) => text.parse().map_err(|_| expected(place, value, "a number")),
-        other => Err(expected(place, other, "a number")),
-    }
-}
-
-fn count(value: &Tree<'_>, place: &str) -> Read<u64> {
-    match number(value, place)? {
-        count if count >= 0.0 && count.fract() == 0.0 => Ok(count as u64),
-        _ => Err(expected(place, value, "a whole number")),
-    }
-}
-
-fn types(value: &Tree<'_>, place: &str) -> Read<Vec<Type>> {
-    let one = |value: &Tree<'_>| {
-        let word = text(value, place)?;
-        let known = Type::WORDS.into_iter().find(|(known, _)| *known == word);
-        known.map(|(_, kind)| kind).ok_or_else(|| {
-            let words = Type::WORDS.map(|(word, _)| word).join(", ");
-            expected(place, value, &format!("one of {words}"))
-        })
-    };
-    match value {
-        Tree::Array(all) => all.iter().map(one).collect(),
-        value => Ok(vec![one(value)?]),
-    }
-}
-
-/// Canonical texts, and how they are shown.
-fn values_of(values: &[Tree<'_>]) -> (Vec<Vec<u8>>, String) {
-    let texts: Vec<_> = values.iter().map(canonical::text).collect();
-    let shown: Vec<_> = texts
-        .iter()
-        .map(|text| String::from_utf8_lossy(text))
-        .collect();
-    let shown = match &shown[..] {
-        [one] => one.clone().into_owned(),
-        all => format!("one of {}", all.join(", ")),
-    };
-    (texts, shown)
-}
-
-fn pattern(text: &str, place: &str) -> Read<Regex> {
-    RegexBuilder::new(text)
-        .size_limit(PATTERN_BYTES_MAX)
-        .build()
-        .map_err(|error| format!("{place}: the pattern '{text}' cannot be used: {error}"))
 }

@@ -1,6 +1,7 @@
 //! What a schema says, read.
 
 use regex_lite::Regex;
+use shelf_kit::json::Number;
 
 /// A schema with all that it refers to. The first of `nodes` is the whole.
 #[derive(Debug)]
@@ -23,14 +24,16 @@ pub(crate) enum Node {
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     pub types: Option<Vec<Type>>,
-    /// As canonical texts, and as they are shown.
-    pub one_of_values: Option<(Vec<Vec<u8>>, String)>,
-    pub bounds: Vec<(Bound, f64)>,
+    /// `enum` and `const`: as canonical texts, and as they are shown.
+    pub one_of_values: Vec<(Vec<Vec<u8>>, String)>,
+    /// And as they are written.
+    pub bounds: Vec<(Bound, Number<'static>, String)>,
     pub counts: Vec<(Count, u64)>,
     pub pattern: Option<Regex>,
     pub unique: bool,
     pub required: Vec<String>,
     pub dependent: Vec<(String, Vec<String>)>,
+    /// In the order of their names.
     pub properties: Vec<(String, At)>,
     pub pattern_properties: Vec<(Regex, At)>,
     pub additional: Option<At>,

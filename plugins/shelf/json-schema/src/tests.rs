@@ -5,13 +5,14 @@ use waypost_plugin::testing::{self, Input};
 #[track_caller]
 fn check(schema: &str, fitting: &[&str], others: &[(&str, &str)]) {
     let schema = read::schema(schema).unwrap_or_else(|error| panic!("{error}"));
-    let checked = |text: &str| schema.check(&Tree::read(text.as_bytes()).expect("JSON"));
+    let checked =
+        |text: &str| schema.check(&Tree::read(text.as_bytes()).expect("JSON"), text.len());
     for text in fitting {
         assert_eq!(checked(text), Ok(()), "{text}");
     }
     for (text, word) in others {
-        let misfit = checked(text).expect_err(text).to_string();
-        assert!(misfit.contains(word), "{text}: {misfit}");
+        let stop = checked(text).expect_err(text).to_string();
+        assert!(stop.contains(word), "{text}: {stop}");
     }
 }
 
@@ -136,7 +137,116 @@ fn a_schema_that_never_ends() {
     check(
         r##"{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}}"##,
         &[],
-        &[("1", "too deep inside each other")],
+        &[("1", "cannot be checked: schemas are applied too deep")],
+    );
+}
+
+#[test]
+fn what_cannot_be_checked_is_no_answer() {
+    let deep = r##"{"$ref":"#/$defs/a"}"##;
+    for schema in [
+        format!(r##"{{"not":{deep}"##),
+        format!(r##"{{"if":{deep},"then":true"##),
+        format!(r##"{{"anyOf":[{deep},true]"##),
+        format!(r##"{{"oneOf":[{deep},true]"##),
+        format!(r##"{{"contains":{deep},"minContains":0"##),
+        format!(r##"{{"items":{{"propertyNames":{deep}}}"##),
+    ] {
+        let schema = schema + r##","$defs":{"a":{"$ref":"#/$defs/a"}}}"##;
+        check(&schema, &[], &[("[{\"a\":1}]", "cannot be checked")]);
+    }
+}
+
+#[test]
+fn a_schema_that_branches_at_each_level() {
+    let deep = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
+    let (shallow, deep) = (deep(8), deep(40));
+    for kind in ["oneOf", "anyOf"] {
+        let schema = format!(
+            r##"{{"{kind}":[{{"items":{{"$ref":"#"}},"not":{{"type":"array"}}}},{{"items":{{"$ref":"#"}},"type":"array"}}]}}"##
+        );
+        check(&schema, &[&shallow], &[(&deep, "too many steps")]);
+    }
+}
+
+#[test]
+fn steps_are_enough_for_long_payloads() {
+    let long = format!("[{}1]", "1,".repeat(200_000));
+    let objects = format!("[{}{{}}]", r#"{"id":1,"tag":"x"},"#.repeat(20_000));
+    check(
+        r##"{"items":{"$ref":"#/$defs/n"},"$defs":{"n":{"type":"integer","minimum":1,"enum":[1,2]}}}"##,
+        &[&long],
+        &[],
+    );
+    check(
+        r##"{"items":{"properties":{"id":{"type":"integer"},"tag":{"pattern":"^x$","maxLength":2}},"additionalProperties":false}}"##,
+        &[&objects],
+        &[],
+    );
+}
+
+#[test]
+fn deep_payloads_and_schemas() {
+    let arrays = ["[".repeat(128), "]".repeat(128)].concat();
+    check(r##"{"items":{"$ref":"#"}}"##, &[&arrays], &[]);
+    let objects = ["{\"a\":".repeat(127), "{}".into(), "}".repeat(127)].concat();
+    let schema =
+        r##"{"type":"object","properties":{"a":{"$ref":"#"}},"additionalProperties":false}"##;
+    check(schema, &[&objects], &[]);
+    let schema = ["{\"not\":".repeat(127), "{}".into(), "}".repeat(127)].concat();
+    check(&schema, &[], &[("1", "must not be")]);
+    let error = read::schema(&["{\"not\":", &schema, "}"].concat()).expect_err("too deep");
+    assert!(error.contains("nested too deep"), "{error}");
+}
+
+#[test]
+fn numbers_are_exact() {
+    check(
+        r#"{"minimum":9007199254740993,"maximum":1e400,"multipleOf":3}"#,
+        &["9007199254740993", "9e399"],
+        &[
+            ("9007199254740992", "at least 9007199254740993"),
+            ("9007199254740994", "a multiple of 3"),
+            ("2e400", "at most 1e400"),
+            ("3e99999999999999999999", "an exponent that is too large"),
+        ],
+    );
+    check(
+        r#"{"items":{"enum":[9007199254740993,0.10,"a"]},"uniqueItems":true}"#,
+        &["[9007199254740993,1e-1]"],
+        &[
+            (
+                "[9007199254740992]",
+                "expected one of 9007199254740993, 0.10, \"a\"",
+            ),
+            ("[0.1,0.1000]", "has an element twice"),
+        ],
+    );
+    check(
+        r#"{"uniqueItems":true,"items":{"type":"integer"}}"#,
+        &["[9007199254740992,9007199254740993,1e30,1000000000000000000000000000001]"],
+        &[
+            ("[9007199254740992.5]", "expected integer"),
+            ("[1e30,10e29]", "twice"),
+        ],
+    );
+}
+
+#[test]
+fn enum_and_const_count_both() {
+    check(
+        r#"{"const":1,"enum":[1,2]}"#,
+        &["1"],
+        &[("2", "expected 1"), ("3", "expected 1")],
+    );
+}
+
+#[test]
+fn a_schema_may_say_what_it_is() {
+    check(
+        r##"{"$schema":"https://json-schema.org/draft/2020-12/schema","$id":"https://example.org/a","properties":{"$id":{"type":"string"},"$schema":{}},"const":{"$id":"x"}}"##,
+        &[r#"{"$id":"x"}"#],
+        &[("1", "expected {")],
     );
 }
 
@@ -169,6 +279,26 @@ fn what_is_no_schema_is_told() {
         ),
         (r#"{"minLength":-1}"#, "a whole number"),
         (r#"{"allOf":[]}"#, "at least one schema"),
+        (r#"{"multipleOf":0}"#, "a number above 0"),
+        (r#"{"multipleOf":1234567890123456789}"#, "at most 18 digits"),
+        (r#"{"maximum":1e99999999999999}"#, "a smaller exponent"),
+        (
+            r#"{"maxItems":1.5}"#,
+            "/maxItems: 1.5, expected a whole number",
+        ),
+        (r#"{"maxItems":1e30}"#, "at most 64 bits"),
+        (
+            r#"{"$schema":"http://json-schema.org/draft-07/schema#"}"#,
+            "/$schema: \"http://json-schema.org/draft-07/schema#\", expected https://json-schema.org/draft/2020-12",
+        ),
+        (
+            r#"{"properties":{"a":{"$id":"b"}}}"#,
+            "/properties/a/$id: below the root",
+        ),
+        (
+            r##"{"$ref":"#/$defs/a/properties/b","$defs":{"a":{"$id":"a","properties":{"b":{}}}}}"##,
+            "/$ref: '#/$defs/a/properties/b' leads into a schema with an $id",
+        ),
     ] {
         let error = read::schema(schema).expect_err(schema);
         assert!(error.contains(word), "{schema}: {error}");

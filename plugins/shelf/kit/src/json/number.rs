@@ -88,6 +88,19 @@ impl<'t> Number<'t> {
         self.exponent() >= 0
     }
 
+    /// As a whole number of 64 bits; `None` where it is none.
+    pub fn to_u64(&self) -> Option<u64> {
+        let zeros = u32::try_from(self.exponent()).ok()?;
+        match self.sign() {
+            0 => Some(0),
+            1 => {
+                let digits: u64 = self.digits.parse().ok()?;
+                digits.checked_mul(10_u64.checked_pow(zeros)?)
+            }
+            _ => None,
+        }
+    }
+
     /// Digits that are not zeros at an end.
     pub fn digits(&self) -> usize {
         self.digits.len()
@@ -263,6 +276,17 @@ mod tests {
             ("0.0", true),
         ] {
             assert_eq!(number(text).is_whole(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("1.20e2", Some(120)),
+            ("1e30", None),
+            ("-1", None),
+            ("0.5", None),
+            ("0", Some(0)),
+        ] {
+            assert_eq!(number(text).to_u64(), expected, "{text}");
         }
     }
 
