@@ -78,6 +78,13 @@ pub fn scan(prefix: impl Into<Vec<u8>>) -> Scan {
     }
 }
 
+/// One part of a [`scan`], for what goes on in a later call: keys that begin with `prefix` and come
+/// after `after`, with their values; at most `pairs` (and 8,192) and 256 KiB, but one where there is
+/// one.
+pub fn part(prefix: &[u8], after: Option<&[u8]>, pairs: u32) -> Vec<(Vec<u8>, Vec<u8>)> {
+    imported::scan(prefix, after, pairs)
+}
+
 /// Keys and values; see [`scan`].
 #[derive(Debug)]
 pub struct Scan {

@@ -43,7 +43,7 @@ pub(crate) mod standin;
 use std::collections::BTreeMap;
 
 use crate::raw::log::Level;
-use crate::{Config, InitError, Interest, Outgoing, Plugin};
+use crate::{Config, InitError, Interest, Outgoing, Plugin, host};
 
 pub use input::{Input, batch};
 
@@ -87,6 +87,11 @@ pub fn advance_ms(ms: u64) {
 /// What was published since the last look: causes and messages.
 pub fn take_published() -> Vec<(u32, Outgoing)> {
     with(|router| std::mem::take(&mut router.published))
+}
+
+/// From now on, `left` messages can be published, and then each is refused so; with `None`, all can.
+pub fn refuse_publish(left: usize, refusal: Option<host::publish::Refusal>) {
+    with(|router| router.publish_refusal = refusal.map(|refusal| (left, refusal)));
 }
 
 /// Lines that were logged since the last look.

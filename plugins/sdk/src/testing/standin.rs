@@ -14,6 +14,8 @@ pub(super) struct Router {
     pub now_ms: u64,
     pub log: Vec<(raw::log::Level, String)>,
     pub published: Vec<(u32, Outgoing)>,
+    /// After so many messages more, publishing is refused so.
+    pub publish_refusal: Option<(usize, raw::publish::Refusal)>,
     pub timer: Option<u32>,
     pub state_bytes_max: usize,
     pub payloads: Vec<Bytes>,
@@ -37,6 +39,7 @@ impl Router {
             now_ms: 1_000_000,
             log: Vec::new(),
             published: Vec::new(),
+            publish_refusal: None,
             timer: None,
             state_bytes_max: 16 << 20,
             payloads: Vec::new(),
@@ -267,6 +270,11 @@ pub(crate) mod publish {
         with(|router| {
             if router.in_init {
                 return Err(Refusal::NotNow);
+            }
+            match &mut router.publish_refusal {
+                Some((0, refusal)) => return Err(*refusal),
+                Some((left, _)) => *left -= 1,
+                None => {}
             }
             router.published.push((cause, message.clone()));
             Ok(())

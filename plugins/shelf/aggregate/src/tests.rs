@@ -1,6 +1,8 @@
 use super::*;
 use waypost_plugin::testing::{self, Input};
 
+mod timer;
+
 type Setting = (&'static str, &'static str);
 
 const MINUTES: [Setting; 5] = [
@@ -87,49 +89,6 @@ fn a_late_message_counts_in_the_window_that_is_open() {
         published()[0].2,
         result(1, 60_000, 2, r#"{"mean":2,"last":"x3"}"#)
     );
-}
-
-#[test]
-fn the_timer_closes_what_no_message_does() {
-    // The stand-in's clock begins at 1,000,000 ms: 16 minutes and 40 s.
-    let input = |at_ms: u64| Input::new("plant/1", r#"{"t":4}"#).received_at_ms(at_ms);
-    call(&MINUTES, vec![input(1_000_000)]);
-    let (mut aggregate, _) = testing::init::<Aggregate>(&MINUTES).expect("it starts");
-    // The 17th minute ends at 1,020,000 ms, and then there is the delay.
-    assert_eq!(testing::take_timer(), Some(21_000));
-    testing::advance_ms(20_999);
-    aggregate.on_timer().expect("nothing is over");
-    assert_eq!((published(), testing::take_timer()), (Vec::new(), Some(10)));
-    testing::advance_ms(1);
-    aggregate.on_timer().expect("a window is over");
-    let found = published();
-    assert!(
-        found[0]
-            .2
-            .starts_with(r#"{"from":960000,"to":1020000,"count":1"#),
-        "{found:?}"
-    );
-    assert!(testing::state().is_empty());
-    assert_eq!(testing::take_timer(), Some(60_000));
-    aggregate.on_timer().expect("nothing is left");
-    assert_eq!(published(), []);
-}
-
-#[test]
-fn the_timer_closes_no_more_than_a_call_may_publish() {
-    let inputs = (0..600).map(|n| Input::new(format!("plant/{n}"), "{}").received_at_ms(1_000_000));
-    for inputs in inputs.collect::<Vec<_>>().chunks(200) {
-        call(&MINUTES, inputs.to_vec());
-    }
-    let (mut aggregate, _) = testing::init::<Aggregate>(&MINUTES).expect("it starts");
-    testing::advance_ms(60_000);
-    aggregate.on_timer().expect("windows are over");
-    assert_eq!(
-        (published().len(), testing::take_timer()),
-        (CLOSED_MAX, Some(AT_ONCE_MS))
-    );
-    aggregate.on_timer().expect("the rest is over");
-    assert_eq!(published().len(), 600 - CLOSED_MAX);
 }
 
 #[test]
@@ -228,16 +187,21 @@ fn a_window_is_read_back_as_it_was() {
     };
     let mut window = Window::new(5, "a/\"b\"".into(), vec!["\"x\"".into(), "null".into()], 0);
     window.set_sums(vec![sum(0.1), sum(f64::MAX), sum(-0.0)]);
-    assert_eq!(Window::read(&window.bytes()), Some(window));
+    assert_eq!(
+        Window::read(&window.bytes("d"), "d").as_ref(),
+        Some(&window)
+    );
+    assert_eq!(Window::read(&window.bytes("d"), "e"), None);
     for wrong in [
         "",
         "[]",
         "[1]",
         "{}",
-        "[1,1,1,1,1,[]]",
-        "[1,1,1,1,\"t\",[],[]]",
+        "[2,\"d\",1,1,1,1,[]]",
+        "[2,\"d\",1,1,1,\"t\",[],[]]",
+        "[1,1,1,1,\"t\",[]]",
     ] {
-        assert_eq!(Window::read(wrong.as_bytes()), None, "{wrong}");
+        assert_eq!(Window::read(wrong.as_bytes(), "d"), None, "{wrong}");
     }
 }
 
@@ -262,6 +226,16 @@ fn wrong_settings_are_named() {
             &[("topic", "a"), ("count", "1"), ("delay", "1s")],
             "delay",
             "for windows of time",
+        ),
+        (
+            &[("topic", "a"), ("every", "1m"), ("idle", "1h")],
+            "idle",
+            "for windows of messages",
+        ),
+        (
+            &[("topic", "a"), ("count", "1"), ("idle", "10ms")],
+            "idle",
+            "at least 1s",
         ),
         (
             &[("topic", "a"), ("count", "1"), ("values.x", "avg $.t")],

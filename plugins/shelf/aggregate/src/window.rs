@@ -58,8 +58,6 @@ impl Window {
     pub fn take(&mut self, measures: &[Measure], seen: &Seen<'_, '_>) {
         self.count += 1;
         self.last_ms = self.last_ms.max(seen.message.receive_time_ms());
-        // Other settings may have more measures than those that the window began with.
-        self.sums.resize(measures.len(), Sum::default());
         for (measure, sum) in measures.iter().zip(&mut self.sums) {
             measure.take(sum, seen);
         }
@@ -76,9 +74,7 @@ impl Window {
         let names = by.names().zip(&self.by);
         put_members(&mut out, names.map(|(name, json)| (name, json.clone())));
         out.extend_from_slice(b"},\"values\":{");
-        let none = Sum::default();
-        let sums = self.sums.iter().chain(std::iter::repeat(&none));
-        let values = measures.iter().zip(sums);
+        let values = measures.iter().zip(&self.sums);
         put_members(
             &mut out,
             values.map(|(measure, sum)| (measure.name.as_str(), measure.result(sum))),
@@ -87,10 +83,14 @@ impl Window {
         out
     }
 
-    /// As the state keeps it: JSON, so that a person can read it too.
-    pub fn bytes(&self) -> Vec<u8> {
+    /// As the state keeps it: JSON, so that a person can read it too. `settings` is a digest of those
+    /// that say what the numbers mean.
+    pub fn bytes(&self, settings: &str) -> Vec<u8> {
         let mut out = Vec::new();
-        let head = format!("[1,{},{},{},", self.began_ms, self.last_ms, self.count);
+        let head = format!(
+            "[2,\"{settings}\",{},{},{},",
+            self.began_ms, self.last_ms, self.count
+        );
         out.extend_from_slice(head.as_bytes());
         write::text(&mut out, &self.topic);
         out.extend_from_slice(b",[");
@@ -112,15 +112,15 @@ impl Window {
         out
     }
 
-    /// Reads it back; `None` where it is not one.
-    pub fn read(bytes: &[u8]) -> Option<Window> {
+    /// Reads it back; `None` where it is not one, or began under other settings.
+    pub fn read(bytes: &[u8], settings: &str) -> Option<Window> {
         let Tree::Array(parts) = Tree::read(bytes).ok()? else {
             return None;
         };
-        let [version, began, last, count, topic, by, sums @ ..] = &parts[..] else {
+        let [version, digest, began, last, count, topic, by, sums @ ..] = &parts[..] else {
             return None;
         };
-        if whole(version)? != 1 {
+        if whole(version)? != 2 || text(digest)? != settings {
             return None;
         }
         let Tree::Array(by) = by else {

@@ -99,6 +99,12 @@ impl By {
     }
 }
 
+/// A short text that other texts do not have: 16 hexadecimal digits of the SHA-256.
+pub fn digest(text: &str) -> String {
+    let hash = hmac_sha256::Hash::hash(text.as_bytes());
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What a value is, and its bytes: both are the same only where the values are. `5` and `"5"` are
 /// not.
 fn bytes_of<'d>(datum: &Datum<'d>) -> (u8, Cow<'d, [u8]>) {
@@ -163,6 +169,12 @@ mod tests {
             }
         }
         assert_eq!(of("\"a\""), of("\"\\u0061\""));
+    }
+
+    #[test]
+    fn digests() {
+        assert_eq!(digest(""), "e3b0c44298fc1c14");
+        assert_ne!(digest("a"), digest("b"));
     }
 
     #[test]
