@@ -1,5 +1,7 @@
 //! Areas as a configuration writes them: `circle`, `box`, or GeoJSON.
 
+use std::collections::BTreeMap;
+
 use shelf_kit::json::{Value, scan};
 
 use crate::shape::{Place, Ring, Shape};
@@ -52,7 +54,8 @@ fn checked(text: &str) -> Result<Value<'_>, String> {
     Ok(Value(text.as_bytes()))
 }
 
-/// The features of a collection, each with the name that `property` gives it, or its id.
+/// The features of a collection, each with the name that `property` gives it, or its id. Those of one
+/// name are one area.
 pub fn collection(text: &str, property: &str) -> Result<Vec<(String, Shape)>, String> {
     let collection = checked(text.trim())?;
     let kind = kind_of(collection)?;
@@ -60,7 +63,8 @@ pub fn collection(text: &str, property: &str) -> Result<Vec<(String, Shape)>, St
         return Err(format!("it is a {kind}, expected a FeatureCollection"));
     }
     let features = collection.member("features");
-    let mut all = Vec::new();
+    let mut all: Vec<(String, Shape)> = Vec::new();
+    let mut known = BTreeMap::new();
     for (index, feature) in features.into_iter().flat_map(Value::elements).enumerate() {
         let properties = feature.member("properties");
         let name = properties.and_then(|properties| properties.member(property));
@@ -69,7 +73,16 @@ pub fn collection(text: &str, property: &str) -> Result<Vec<(String, Shape)>, St
         })?;
         let name = name.plain().into_owned();
         let shape = geojson(feature).map_err(|error| format!("feature '{name}': {error}"))?;
-        all.push((name, shape));
+        match known.get(&name) {
+            Some(at) => {
+                let (_, first): &mut (String, Shape) = &mut all[*at];
+                first.join(shape);
+            }
+            None => {
+                known.insert(name.clone(), all.len());
+                all.push((name, shape));
+            }
+        }
     }
     match all.is_empty() {
         true => Err("it has no features".into()),
@@ -187,6 +200,23 @@ mod tests {
             let error = shape(text).expect_err(text);
             assert!(error.contains(word), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn features_of_one_name_are_one_area() {
+        let feature = |west: u32| {
+            let (east, north) = (west + 1, 1);
+            format!(
+                r#"{{"type":"Feature","id":"a","geometry":{{"type":"Polygon","coordinates":[[[{west},0],[{east},0],[{east},{north}],[{west},{north}]]]}}}}"#
+            )
+        };
+        let features = [0, 10, 20].map(feature).join(",");
+        let text = format!(r#"{{"type":"FeatureCollection","features":[{features}]}}"#);
+        let fences = collection(&text, "name").expect("a fence");
+        let place = |lon| Place::new(0.5, lon).expect("a place");
+        let inside = |lon| fences[0].1.contains(place(lon));
+        assert_eq!(fences.len(), 1);
+        assert!(inside(0.5) && inside(10.5) && inside(20.5) && !inside(5.0));
     }
 
     #[test]

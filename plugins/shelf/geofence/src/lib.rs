@@ -88,7 +88,13 @@ fn read_fences(settings: &Settings<'_>) -> Result<Vec<(String, Shape)>, InitErro
     let property = settings.text("name-property").unwrap_or("name");
     if let Some(text) = settings.text("geojson") {
         let more = fences::collection(text, property);
-        fences.extend(more.map_err(|error| InitError::of("geojson", error))?);
+        let more = more.map_err(|error| InitError::of("geojson", error))?;
+        let is_feature = |name: &String| more.iter().any(|(known, _)| known == name);
+        if let Some((name, _)) = fences.iter().find(|(name, _)| is_feature(name)) {
+            let text = format!("is also the name of a feature of geojson, '{name}'");
+            return Err(InitError::of(&format!("fences.{name}"), text));
+        }
+        fences.extend(more);
     }
     match fences.is_empty() {
         false => Ok(fences),

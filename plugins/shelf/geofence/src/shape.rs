@@ -115,6 +115,17 @@ impl Ring {
 }
 
 impl Shape {
+    /// Makes it all of both.
+    pub fn join(&mut self, other: Shape) {
+        match self {
+            Shape::Many(all) => all.push(other),
+            one => {
+                let first = std::mem::replace(one, Shape::Many(Vec::new()));
+                *one = Shape::Many(vec![first, other]);
+            }
+        }
+    }
+
     /// Whether a place is in it.
     pub fn contains(&self, place: Place) -> bool {
         match self {

@@ -102,6 +102,15 @@ fn wrong_settings_are_named() {
             "expected 'circle",
         ),
         ("filter", &[("geojson", "{}")], "geojson", "no 'type'"),
+        (
+            "filter",
+            &[(
+                "geojson",
+                r#"{"type":"FeatureCollection","features":[{"id":"north","type":"Feature","geometry":{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1]]]}}]}"#,
+            )],
+            "fences.north",
+            "also the name of a feature",
+        ),
         ("filter", &[("keep", "in")], "keep", "inside, outside"),
         ("filter", &[("header", "x")], "header", "is unknown"),
         (
