@@ -111,3 +111,14 @@ fn wrong_settings_are_named() {
         assert!(error.message.contains(word), "{}", error.message);
     }
 }
+
+#[test]
+fn the_key_is_a_secret() {
+    let text = Redact::settings_schema();
+    let schema = shelf_kit::json::Tree::read(text.as_bytes()).expect("JSON");
+    let key = schema
+        .member("properties")
+        .and_then(|all| all.member("hash-key"));
+    let is_secret = key.and_then(|key| key.member("writeOnly"));
+    assert_eq!(is_secret, Some(&shelf_kit::json::Tree::Boolean(true)));
+}
