@@ -65,6 +65,26 @@ fn data_of_other_kinds() {
 }
 
 #[test]
+fn what_should_be_json_by_its_content_type() {
+    let input = |payload: &[u8]| {
+        let input = Input::new("plant/7/temp", payload).message_id("m");
+        input.content_type("application/json")
+    };
+    for payload in [&b"{t: 1}"[..], b"\xff", b"NaN"] {
+        let error = made(&WRAP, input(payload)).expect_err("no JSON");
+        assert!(error.starts_with("the payload is not JSON"), "{error}");
+        let ignore = [&WRAP[..], &[("on-invalid", "ignore")]].concat();
+        let event = made(&ignore, input(payload)).expect("an event");
+        assert!(crate::tests::payload(&event).contains(r#""data_base64":""#));
+        let edit = made(&UNWRAP, Input::new("t", event.payload.expect("a payload")));
+        assert_eq!(edit.expect("a message").payload.as_deref(), Some(payload));
+    }
+    // Headers say nothing of the payload.
+    let binary = [&WRAP[..], &[("mode", "binary")]].concat();
+    assert!(made(&binary, input(b"{t: 1}")).is_ok());
+}
+
+#[test]
 fn an_event_in_headers() {
     let settings = [&WRAP[..], &[("mode", "binary"), ("subject", "{key}")]].concat();
     let edit = made(&settings, Input::new("plant/7/temp", "x").key("k")).expect("an event");
@@ -96,6 +116,7 @@ fn there_and_back_is_the_same() {
     for (content_type, text) in [
         ("application/json", r#"{"t": 1.50}"#),
         ("application/json", "\"text\""),
+        ("application/json", "null"),
         ("text/plain", "é\n\"x\""),
         ("text/plain", "12"),
     ] {
@@ -122,6 +143,32 @@ fn there_and_back_is_the_same() {
 }
 
 #[test]
+fn data_that_is_null() {
+    let data = |more: &str| {
+        let event = format!(r#"{{"specversion":"1.0","id":"1","source":"/","type":"t"{more}}}"#);
+        let edit = made(&UNWRAP, Input::new("t", event)).expect("a message");
+        payload(&edit).to_owned()
+    };
+    assert_eq!(data(r#","data":null"#), "null");
+    assert_eq!(data(r#","data":null,"datacontenttype":null"#), "null");
+    assert_eq!(data(r#","data":null,"datacontenttype":"text/plain""#), "");
+    assert_eq!(data(r#","data":null,"data_base64":"Zg==""#), "f");
+    assert_eq!(data(r#","data":"x","data_base64":null"#), "\"x\"");
+    assert_eq!(data(""), "");
+}
+
+#[test]
+fn many_attributes_are_not_compared_with_each_other() {
+    let many: Vec<_> = (0..30_000).map(|n| format!(r#""a{n}":1"#)).collect();
+    let event = format!(
+        r#"{{"specversion":"1.0","id":"1","source":"/","type":"t",{}}}"#,
+        many.join(",")
+    );
+    // Each against all others would be 450,000,000 comparisons, and take minutes.
+    assert!(made(&UNWRAP, Input::new("t", event)).is_ok());
+}
+
+#[test]
 fn what_is_no_event_is_told() {
     let with =
         |more: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"/","type":"t"{more}}}"#);
@@ -135,6 +182,8 @@ fn what_is_no_event_is_told() {
         (with(r#","X":1"#), "'X' is not of lower-case"),
         (with(r#","id":"2""#), "'id' twice"),
         (with(r#","data_base64":"?""#), "not base64"),
+        (with(r#","data":1,"data_base64":"Zg==""#), "both data and"),
+        (with(r#","x":null,"x":1"#), "'x' twice"),
     ] {
         let error = made(&UNWRAP, Input::new("t", event.as_str())).expect_err(&event);
         assert!(error.contains(word), "{event}: {error}");

@@ -1,5 +1,7 @@
 //! An event into a message: its data is the payload, its attributes are headers.
 
+use std::collections::BTreeSet;
+
 use shelf_kit::json::{Found, Kind, Path, Paths, Value};
 use shelf_kit::{Fate, base64};
 use waypost_plugin::{Edit, Interest, Message, Outcome};
@@ -57,24 +59,20 @@ impl Unwrap {
             return Err("the payload is not an event: it is not an object".into());
         }
         let mut edit = Edit::new();
-        let mut data = None;
+        let (mut data, mut bytes) = (None, None);
         let mut content_type = None;
-        let mut seen = Vec::new();
+        let mut seen = BTreeSet::new();
         for found in &self.found {
             let member = Value(event.get(found.member.clone()).unwrap_or_default());
             let value = Value(event.get(found.value.clone()).unwrap_or_default());
             let Some(name) = member.name() else { continue };
-            if seen.contains(&name) {
-                return Err(format!("the event has '{name}' twice"));
-            }
             match (name.as_ref(), value.kind()) {
-                (_, Kind::Null) => continue,
-                ("data", _) => data = Some(Data::Value(value)),
+                // Data may be null; anything else that is null is not there.
+                ("data", _) => data = Some(value),
+                (_, Kind::Null) => {}
                 ("data_base64", _) => {
-                    let bytes = value.text().and_then(|text| base64::decode(&text));
-                    data = Some(Data::Bytes(
-                        bytes.ok_or("the event's data_base64 is not base64")?,
-                    ));
+                    let decoded = value.text().and_then(|text| base64::decode(&text));
+                    bytes = Some(decoded.ok_or("the event's data_base64 is not base64")?);
                 }
                 (name, Kind::Array | Kind::Object) => {
                     return Err(format!("the event's attribute '{name}' is no scalar"));
@@ -90,17 +88,26 @@ impl Unwrap {
                     edit = edit.header(format!("{}{name}", self.prefix), text);
                 }
             }
-            seen.push(name);
+            if let Some(name) = seen.replace(name) {
+                return Err(format!("the event has '{name}' twice"));
+            }
         }
         self.check(&edit)?;
         let content_type = content_type.unwrap_or_else(|| "application/json".to_owned());
-        let payload = match data {
-            None => Vec::new(),
-            Some(Data::Bytes(bytes)) => bytes,
-            // A text is JSON only where the event says that its data is.
-            Some(Data::Value(value)) => match value.text() {
-                Some(text) if !is_json(&content_type) => text.into_owned().into_bytes(),
-                _ => value.0.to_vec(),
+        let payload = match (data, bytes) {
+            (None, None) => Vec::new(),
+            (None, Some(bytes)) => bytes,
+            (Some(value), Some(bytes)) if value.kind() == Kind::Null => bytes,
+            (Some(_), Some(_)) => {
+                return Err("the event has both data and data_base64, expected one of them".into());
+            }
+            (Some(value), None) => match (is_json(&content_type), value.text()) {
+                (true, _) => value.0.to_vec(),
+                // Only JSON has a null to be data.
+                (false, None) if value.kind() == Kind::Null => Vec::new(),
+                // A text is JSON only where the event says that its data is.
+                (false, Some(text)) => text.into_owned().into_bytes(),
+                (false, None) => value.0.to_vec(),
             },
         };
         Ok(edit.payload(payload).content_type(content_type))
@@ -130,9 +137,4 @@ impl Unwrap {
             }
         }
     }
-}
-
-enum Data<'e> {
-    Value(Value<'e>),
-    Bytes(Vec<u8>),
 }

@@ -120,16 +120,19 @@ impl Wrap {
             Ok(attributes) => attributes,
             Err(missing) => return self.on_missing.outcome(missing.to_string()),
         };
-        Outcome::Edit(match &self.prefix {
-            Some(prefix) => attributes
-                .into_iter()
-                .fold(Edit::new(), |edit, (name, value)| {
-                    edit.header(format!("{prefix}{name}"), value)
-                }),
-            None => Edit::new()
-                .payload(structured(&attributes, message))
-                .content_type(STRUCTURED),
-        })
+        if let Some(prefix) = &self.prefix {
+            let attributes = attributes.into_iter();
+            return Outcome::Edit(attributes.fold(Edit::new(), |edit, (name, value)| {
+                edit.header(format!("{prefix}{name}"), value)
+            }));
+        }
+        let data = match (Data::of(message), self.on_invalid) {
+            (Ok(data), _) => data,
+            (Err(not_json), OnInvalid::Fate(fate)) => return fate.outcome(not_json),
+            (Err(_), OnInvalid::Ignore) => Data::Bytes(message.payload()),
+        };
+        let event = structured(&attributes, message.content_type(), data);
+        Outcome::Edit(Edit::new().payload(event).content_type(STRUCTURED))
     }
 }
 
@@ -176,34 +179,53 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What an event has for a payload.
+enum Data<'m> {
+    None,
+    Json(&'m str),
+    Text(&'m str),
+    Bytes(&'m [u8]),
+}
+
+impl<'m> Data<'m> {
+    /// Without a content type JSON is told by its looks. The error is for a payload that should be
+    /// JSON by its content type: as a text it would say something else.
+    fn of(message: &Message<'m>) -> Result<Data<'m>, String> {
+        let payload = message.payload();
+        let kind = message.content_type();
+        if payload.is_empty() {
+            return Ok(Data::None);
+        }
+        let text = std::str::from_utf8(payload);
+        match (kind.is_none_or(is_json), scan::check(payload), text) {
+            (true, Ok(()), Ok(text)) => Ok(Data::Json(text.trim())),
+            (true, Err(not_json), _) if kind.is_some() => Err(not_json.to_string()),
+            (_, _, Ok(text)) => Ok(Data::Text(text)),
+            (_, _, Err(_)) => Ok(Data::Bytes(payload)),
+        }
+    }
+}
+
 /// JSON stands in the event as it is, text as a text, all else as base64.
-fn structured(attributes: &Attributes, message: &Message<'_>) -> Vec<u8> {
-    let payload = message.payload();
-    let mut event = Vec::with_capacity(payload.len() + 256);
-    let member = |event: &mut Vec<u8>, name: &str, value: &str| {
+fn structured(attributes: &Attributes, content_type: Option<&str>, data: Data<'_>) -> Vec<u8> {
+    let mut event = Vec::with_capacity(256);
+    let mut member = |name: &str, value: &str| {
         event.push(if event.is_empty() { b'{' } else { b',' });
-        write::text(event, name);
+        write::text(&mut event, name);
         event.push(b':');
         event.extend_from_slice(value.as_bytes());
     };
     for (name, value) in attributes {
-        member(&mut event, name, &write::quoted(value));
+        member(name, &write::quoted(value));
     }
-    if let Some(kind) = message.content_type() {
-        member(&mut event, "datacontenttype", &write::quoted(kind));
+    if let Some(kind) = content_type {
+        member("datacontenttype", &write::quoted(kind));
     }
-    let may_be_json = message.content_type().is_none_or(is_json);
-    match std::str::from_utf8(payload) {
-        Ok("") => {}
-        Ok(text) if may_be_json && scan::check(payload).is_ok() => {
-            member(&mut event, "data", text.trim());
-        }
-        Ok(text) => member(&mut event, "data", &write::quoted(text)),
-        Err(_) => member(
-            &mut event,
-            "data_base64",
-            &write::quoted(&base64::encode(payload)),
-        ),
+    match data {
+        Data::None => {}
+        Data::Json(json) => member("data", json),
+        Data::Text(text) => member("data", &write::quoted(text)),
+        Data::Bytes(bytes) => member("data_base64", &write::quoted(&base64::encode(bytes))),
     }
     event.push(b'}');
     event
