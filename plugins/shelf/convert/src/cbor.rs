@@ -5,7 +5,7 @@
 
 use shelf_kit::json::DEPTH_MAX;
 
-use crate::node::Node;
+use crate::node::{Node, WHOLE_BITS_MAX};
 
 const UNSIGNED: u8 = 0;
 const NEGATIVE: u8 = 1;
@@ -77,10 +77,11 @@ impl<'p> Reader<'p> {
     }
 
     fn value(&mut self, depth: usize) -> Read<Node> {
-        if depth > DEPTH_MAX {
+        let head = self.head()?;
+        // A tag is a level too: it takes as much of the stack.
+        if depth == DEPTH_MAX && (ARRAY..=TAG).contains(&head.kind) {
             return Err("nested too deep".into());
         }
-        let head = self.head()?;
         match (head.kind, head.number) {
             (UNSIGNED, Some(number)) => Ok(Node::Whole(number.into())),
             (NEGATIVE, Some(number)) => Ok(Node::Whole(-1 - i128::from(number))),
@@ -151,8 +152,8 @@ impl<'p> Reader<'p> {
             return Ok(value);
         };
         let significant: Vec<_> = digits.iter().skip_while(|digit| **digit == 0).collect();
-        if significant.len() > 15 {
-            return Err("a whole number of more than 120 bits".into());
+        if significant.len() > WHOLE_BITS_MAX as usize / 8 {
+            return Err(format!("a whole number of more than {WHOLE_BITS_MAX} bits"));
         }
         let shifted = |sum: i128, digit: &u8| sum << 8 | i128::from(*digit);
         let whole = significant.into_iter().fold(0, shifted);

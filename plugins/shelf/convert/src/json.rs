@@ -1,43 +1,63 @@
 //! JSON.
 
-use std::borrow::Cow;
-
 use shelf_kit::json::{Tree, write as json};
+use shelf_kit::subject::shortened;
 
-use crate::node::{Bytes, Node};
+use crate::node::{Bytes, Node, WHOLE_BITS_MAX, WHOLE_MAX};
 
 /// Reads a payload. The error says where it is wrong.
 pub fn read(payload: &[u8]) -> Result<Node, String> {
     let tree = Tree::read(payload).map_err(|not_json| not_json.to_string())?;
-    Ok(node(tree))
+    node(tree)
 }
 
-fn node(tree: Tree<'_>) -> Node {
-    match tree {
+fn node(tree: Tree<'_>) -> Result<Node, String> {
+    Ok(match tree {
         Tree::Null => Node::Null,
         Tree::Boolean(value) => Node::Boolean(value),
-        Tree::Number(text) => number(text),
+        Tree::Number(text) => number(text)?,
         Tree::Text(text) => Node::Text(text.into_owned()),
-        Tree::Array(elements) => Node::Array(elements.into_iter().map(node).collect()),
-        Tree::Object(members) => {
-            let member =
-                |(name, value): (Cow<'_, str>, _)| (Node::Text(name.into_owned()), node(value));
-            Node::Map(members.into_iter().map(member).collect())
+        Tree::Array(elements) => {
+            let mut nodes = Vec::with_capacity(elements.len());
+            for element in elements {
+                nodes.push(node(element)?);
+            }
+            Node::Array(nodes)
         }
-    }
+        Tree::Object(members) => {
+            let mut nodes = Vec::with_capacity(members.len());
+            for (name, value) in members {
+                nodes.push((Node::Text(name.into_owned()), node(value)?));
+            }
+            Node::Map(nodes)
+        }
+    })
 }
 
-fn number(text: &str) -> Node {
-    let is_whole = !text.contains(['.', 'e', 'E']);
-    match (is_whole, text.parse::<i128>()) {
-        // What CBOR and MessagePack have as whole numbers.
-        (true, Ok(whole)) if is_in_range(whole) => Node::Whole(whole),
-        _ => Node::Float(text.parse().unwrap_or_default()),
+/// A number without a point and an exponent is whole, and stays what it is; another is the nearest
+/// float, if there is one near.
+fn number(text: &str) -> Result<Node, String> {
+    if !text.contains(['.', 'e', 'E']) {
+        return match text.parse() {
+            Ok(whole) if (-WHOLE_MAX..WHOLE_MAX).contains(&whole) => Ok(Node::Whole(whole)),
+            _ => Err(format!(
+                "it has {}, a whole number of more than {WHOLE_BITS_MAX} bits",
+                shortened(text)
+            )),
+        };
     }
-}
-
-fn is_in_range(whole: i128) -> bool {
-    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&whole)
+    let float: f64 = text.parse().unwrap_or(f64::NAN);
+    let is_zero = !text
+        .split(['e', 'E'])
+        .next()
+        .is_some_and(|digits| digits.contains(|c| ('1'..='9').contains(&c)));
+    match float.is_finite() && (float != 0.0 || is_zero) {
+        true => Ok(Node::Float(float)),
+        false => Err(format!(
+            "it has the number {}, which no float of 64 bits comes near",
+            shortened(text)
+        )),
+    }
 }
 
 /// Writes a value. The error says what of it JSON has not.

@@ -24,10 +24,10 @@ pub fn read(payload: &[u8]) -> Result<Node, String> {
 type Read<T> = Result<T, String>;
 
 fn value(rest: &mut &[u8], depth: usize) -> Read<Node> {
-    if depth > DEPTH_MAX {
+    let [byte] = array(rest)?;
+    if depth == DEPTH_MAX && matches!(byte, 0x80..=0x9f | 0xdc..=0xdf) {
         return Err("nested too deep".into());
     }
-    let [byte] = array(rest)?;
     let whole = |number: i128| Ok(Node::Whole(number));
     match byte {
         0x00..=0x7f => whole(byte.into()),

@@ -1,5 +1,7 @@
 //! A value between two formats: what any of them has.
 
+use shelf_kit::base64;
+
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
@@ -20,6 +22,11 @@ pub enum Node {
     /// Names and values, in order; JSON has texts for names only.
     Map(Vec<(Node, Node)>),
 }
+
+/// Whole numbers have so many bits, beside their sign.
+pub const WHOLE_BITS_MAX: u32 = 120;
+/// And so are smaller than this, and not smaller than its opposite.
+pub const WHOLE_MAX: i128 = 1 << WHOLE_BITS_MAX;
 
 /// How JSON writes bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +50,9 @@ impl Bytes {
     /// Bytes as text.
     pub fn text(self, bytes: &[u8]) -> Result<String, String> {
         match self {
-            Bytes::Base64 => Ok(base64(bytes)),
+            Bytes::Base64 => Ok(base64::encode(bytes)),
             Bytes::Hex => Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
             Bytes::Refuse => Err("it has bytes, which JSON has not".into()),
         }
     }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    shelf_kit::base64::encode(bytes)
 }

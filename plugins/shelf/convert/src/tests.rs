@@ -161,6 +161,71 @@ fn what_cannot_be_is_told() {
 }
 
 #[test]
+fn numbers_that_a_format_has_not() {
+    let to = |to, text: &str| converted(&[("from", "json"), ("to", to)], Input::new("t", text));
+    let back = |text: &str| {
+        let payload = to("cbor", text).expect(text).payload.expect("a payload");
+        let json = converted(
+            &[("from", "cbor"), ("to", "json")],
+            Input::new("t", payload),
+        );
+        String::from_utf8(json.expect(text).payload.expect("a payload")).expect("UTF-8")
+    };
+    for whole in [
+        "18446744073709551616",
+        "-18446744073709551617",
+        "1329227995784915872903807060280344575",
+        "-1329227995784915872903807060280344576",
+    ] {
+        assert_eq!(back(whole), whole);
+        let error = to("msgpack", whole).expect_err(whole);
+        assert_eq!(
+            error,
+            format!("it has the number {whole}, which MessagePack has not")
+        );
+    }
+    assert_eq!(
+        (back("0.0e-999").as_str(), back("-1e300").as_str()),
+        ("0.0", "-1e300")
+    );
+    for (text, word) in [
+        (
+            "[1329227995784915872903807060280344576]",
+            "of more than 120 bits",
+        ),
+        (
+            "-1329227995784915872903807060280344577",
+            "of more than 120 bits",
+        ),
+        ("{\"a\":1e400}", "it has the number 1e400, which no float"),
+        ("-1e400", "which no float of 64 bits comes near"),
+        ("1e-400", "which no float of 64 bits comes near"),
+    ] {
+        for format in ["cbor", "msgpack"] {
+            let error = to(format, text).expect_err(text);
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}
+
+#[test]
+fn all_formats_are_as_deep() {
+    let deep = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
+    for format in ["cbor", "msgpack"] {
+        let to = [("from", "json"), ("to", format)];
+        let packed = converted(&to, Input::new("t", deep(128))).expect("JSON");
+        let mut packed = packed.payload.expect("a payload");
+        check_json(format, &packed, &deep(128));
+        packed.insert(0, if format == "cbor" { 0x81 } else { 0x91 });
+        let error = converted(&[("from", format), ("to", "json")], Input::new("t", packed));
+        assert!(error.expect_err("deep").contains("nested too deep"));
+    }
+    let tags = [vec![0xd8, 0x20].repeat(128), vec![0x80]].concat();
+    let error = cbor::read(&tags).expect_err("tags");
+    assert!(error.contains("nested too deep"), "{error}");
+}
+
+#[test]
 fn the_content_type_says_what_it_is() {
     let settings = [("to", "json")];
     let with = |kind: &str, bytes: &str| Input::new("t", hex(bytes)).content_type(kind);
