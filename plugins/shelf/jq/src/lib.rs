@@ -1,15 +1,17 @@
 //! Filters, transforms and routes messages by programs in jq. The settings are described in
 //! `settings.json`.
 
+mod edit;
 mod program;
 
+use edit::{applied, message_edit};
 use jaq_json::{Map, Val, read, write};
 use program::{Program, VARIABLES};
 use shelf_kit::json::scan;
 use shelf_kit::{Fate, Settings};
 use waypost_plugin::{
-    Answer, Choice, Config, Decision, Edit, Filter, InitError, Interest, Message, Outcome,
-    Outgoing, Plugin, Route, Transform,
+    Answer, Choice, Config, Decision, Edit, Filter, InitError, Interest, Message, Outcome, Plugin,
+    Route, Transform,
 };
 
 struct Jq {
@@ -93,6 +95,10 @@ impl Plugin for Jq {
 /// What the variables need; messages that are made anew have all of the old one.
 fn interest(used: &[bool; VARIABLES.len()], splits: bool) -> Interest {
     let mut interest = Interest::nothing().payload();
+    if splits {
+        // One message may become as many as a call may emit.
+        interest = interest.max_batch(1);
+    }
     if used[1] || splits {
         interest = interest.all_headers();
     }
@@ -122,18 +128,28 @@ fn number(number: u64) -> Val {
 impl Jq {
     /// What the program gives for a message.
     fn results(&self, message: &Message<'_>) -> Result<Vec<Val>, Failure> {
+        self.program
+            .run(self.input(message)?, self.variables(message))
+            .map_err(|reason| Failure(self.on_failure, reason))
+    }
+
+    /// The first of it.
+    fn first(&self, message: &Message<'_>) -> Result<Option<Val>, Failure> {
+        self.program
+            .first(self.input(message)?, self.variables(message))
+            .map_err(|reason| Failure(self.on_failure, reason))
+    }
+
+    fn input(&self, message: &Message<'_>) -> Result<Val, Failure> {
         let payload = message.payload();
-        let input = match self.input_is_text {
-            true => text(payload),
+        match self.input_is_text {
+            true => Ok(text(payload)),
             // jaq reads more than JSON, and nests without a bound.
             false => scan::check(payload)
                 .map_err(|not_json| not_json.to_string())
                 .and_then(|()| read::parse_single(payload).map_err(|error| error.to_string()))
-                .map_err(|reason| Failure(self.on_invalid, reason))?,
-        };
-        self.program
-            .run(input, self.variables(message))
-            .map_err(|reason| Failure(self.on_failure, reason))
+                .map_err(|reason| Failure(self.on_invalid, reason)),
+        }
     }
 
     fn variables(&self, message: &Message<'_>) -> [Val; VARIABLES.len()] {
@@ -208,10 +224,10 @@ fn json_of(value: &Val) -> Result<Vec<u8>, String> {
 
 impl Filter for Jq {
     fn filter(&mut self, message: &Message<'_>) -> Answer {
-        match self.results(message) {
-            Ok(results) if results.first().is_some_and(is_true) => Decision::Pass.into(),
-            Ok(results) => {
-                let shown = match results.first().map(json_of) {
+        match self.first(message) {
+            Ok(first) if first.as_ref().is_some_and(is_true) => Decision::Pass.into(),
+            Ok(first) => {
+                let shown = match first.as_ref().map(json_of) {
                     None => "nothing".to_owned(),
                     Some(Ok(json)) => String::from_utf8_lossy(&json).into_owned(),
                     Some(Err(error)) => error,
@@ -261,94 +277,6 @@ impl Jq {
             }
             Output::Message => message_edit(value),
         }
-    }
-}
-
-/// `{topic, key, content_type, headers, payload, ttl_ms}`: what is not there stays, `null` in a header
-/// removes it.
-fn message_edit(value: &Val) -> Result<Edit, String> {
-    let Val::Obj(members) = value else {
-        return Err(
-            "the program's value is no object, expected {topic, key, headers, payload}".into(),
-        );
-    };
-    let mut edit = Edit::new();
-    for (name, value) in members.iter() {
-        let name = String::from_utf8_lossy(bytes_of(name).unwrap_or_default());
-        let string = || {
-            let bytes =
-                bytes_of(value).ok_or_else(|| format!("the program's {name} is no text"))?;
-            Ok::<_, String>(String::from_utf8_lossy(bytes).into_owned())
-        };
-        match name.as_ref() {
-            "topic" => {
-                let topic = string()?;
-                if let Some(problem) = shelf_kit::topic::wrong_topic(&topic) {
-                    return Err(format!("the program's topic '{topic}' is none: {problem}"));
-                }
-                edit = edit.topic(topic);
-            }
-            "key" => edit = edit.key(string()?),
-            "content_type" => edit = edit.content_type(string()?),
-            "payload" => {
-                edit = edit.payload(json_of(value)?);
-            }
-            "ttl_ms" => {
-                let json = json_of(value)?;
-                let ms = String::from_utf8_lossy(&json).parse();
-                edit.ttl_ms = Some(ms.map_err(|_| "the program's ttl_ms is no whole number")?);
-            }
-            "headers" => {
-                let Val::Obj(headers) = value else {
-                    return Err("the program's headers are no object".into());
-                };
-                for (name, value) in headers.iter() {
-                    let name = bytes_of(name).map(String::from_utf8_lossy);
-                    let name = name.ok_or("the program's headers have a name that is no text")?;
-                    edit = match (value, bytes_of(value)) {
-                        (Val::Null, _) => edit.without_header(name),
-                        (_, Some(bytes)) => edit.header(name, bytes.to_vec()),
-                        (value, None) => edit.header(name, json_of(value)?),
-                    };
-                }
-            }
-            other => {
-                return Err(format!(
-                    "the program's value has '{other}', expected topic, key, content_type, \
-                     headers, payload or ttl_ms"
-                ));
-            }
-        }
-    }
-    Ok(edit)
-}
-
-/// A message of its own with what an edit changes.
-fn applied(message: &Message<'_>, edit: Edit) -> Outgoing {
-    let goes = |name: &str| {
-        let set = edit.set_headers.iter().map(|(name, _)| name);
-        edit.remove_headers
-            .iter()
-            .chain(set)
-            .any(|gone| gone == name)
-    };
-    let kept = message.headers().filter(|(name, _)| !goes(name));
-    let kept = kept.map(|(name, value)| (name.to_owned(), value.to_vec()));
-    let headers: Vec<_> = kept.collect();
-    let set_headers = edit.set_headers;
-    let text_or = |new: Option<String>, old: Option<&str>| {
-        new.or(old.map(str::to_owned))
-            .filter(|text| !text.is_empty())
-    };
-    let key = edit.key.or(message.key().map(<[u8]>::to_vec));
-    Outgoing {
-        topic: edit.topic.unwrap_or_else(|| message.topic().to_owned()),
-        key: key.filter(|key| !key.is_empty()),
-        content_type: text_or(edit.content_type, message.content_type()),
-        reply_to: message.reply_to().map(str::to_owned),
-        headers: headers.into_iter().chain(set_headers).collect(),
-        payload: edit.payload.unwrap_or_else(|| message.payload().to_vec()),
-        ttl_ms: edit.ttl_ms.or(message.ttl_ms()).filter(|ms| *ms > 0),
     }
 }
 

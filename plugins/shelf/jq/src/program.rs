@@ -3,8 +3,9 @@
 use jaq_core::data::JustLut;
 use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::native::{bome, run, v};
-use jaq_core::{Compiler, Ctx, Error, Filter, Vars, compile};
-use jaq_json::{Map, Val};
+use jaq_core::{Compiler, Ctx, Error, Exn, Filter, Vars, compile};
+use jaq_json::{Map, Val, read};
+use shelf_kit::json::DEPTH_MAX;
 
 /// What runs: values without anything around them.
 type Data = JustLut<Val>;
@@ -35,12 +36,19 @@ impl Program {
             .chain(jaq_std::funs::<Data>())
             .chain(jaq_json::funs::<Data>());
         // The clock of a guest is its router's, and it has no environment.
-        let others = all.filter(|(name, ..)| !["now", "env"].contains(name));
+        let others = all.filter(|(name, ..)| !["now", "env", "fromjson"].contains(name));
         let own = [
             run::<Data>(("now", v(0), |_| {
                 bome(Ok(Val::from(waypost_plugin::host::now_ms() as f64 / 1e3)))
             })),
             run::<Data>(("env", v(0), |_| bome(Ok(Val::obj(Map::default()))))),
+            run::<Data>(("fromjson", v(0), |(_, text)| {
+                Box::new(
+                    from_json(&text)
+                        .into_iter()
+                        .map(|value| value.map_err(Exn::from)),
+                )
+            })),
         ];
         let arena = Arena::default();
         let file = File { code, path: () };
@@ -53,6 +61,24 @@ impl Program {
             .compile(modules)
             .map_err(|errors| first_of(code, errors, not_compiled))?;
         Ok(Program(filter))
+    }
+
+    /// The first value that it gives for one; what would come after it is not looked for.
+    pub fn first(
+        &self,
+        input: Val,
+        variables: [Val; VARIABLES.len()],
+    ) -> Result<Option<Val>, String> {
+        let ctx = Ctx::<Data>::new(&self.0.lut, Vars::new(variables));
+        match self.0.id.run((ctx, input)).next() {
+            None => Ok(None),
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(exception)) => match exception.get_err() {
+                Ok(error) => Err(said(&error)),
+                // `halt`
+                Err(_) => Ok(None),
+            },
+        }
     }
 
     /// Runs it on a value. The error has jq's words.
@@ -72,6 +98,51 @@ impl Program {
         }
         Ok(results)
     }
+}
+
+/// `fromjson`, which nests as deep as a payload may: jaq's own has no bound.
+fn from_json(text: &Val) -> Vec<Result<Val, Error<Val>>> {
+    let cannot =
+        |problem: String| Error::str(format_args!("cannot parse {text} as JSON: {problem}"));
+    let (Val::TStr(bytes) | Val::BStr(bytes)) = text else {
+        return vec![Err(Error::typ(text.clone(), "string"))];
+    };
+    if depth(bytes) > DEPTH_MAX {
+        return vec![Err(Error::str(
+            "cannot parse a text as JSON: nested too deep",
+        ))];
+    }
+    let values = read::parse_many(bytes);
+    values
+        .map(|value| value.map_err(|error| cannot(error.to_string())))
+        .collect()
+}
+
+/// How deep a text of JSON is nested, or of what jaq reads beside it, which has comments.
+fn depth(text: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'#' => drop(bytes.find(|byte| **byte == b'\n')),
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => drop(bytes.next()),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn said(error: &Error<Val>) -> String {

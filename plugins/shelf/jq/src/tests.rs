@@ -54,6 +54,51 @@ fn as_a_filter() {
 }
 
 #[test]
+fn a_filter_stops_at_the_first_value() {
+    for (program, expected) in [
+        ("true, error(\"x\")", Decision::Pass),
+        ("false, error(\"x\")", Decision::Drop),
+        ("repeat(1)", Decision::Pass),
+        ("range(100000)", Decision::Pass),
+        ("halt", Decision::Drop),
+        ("error(\"x\"), true", Decision::DeadLetter),
+    ] {
+        let found = judge(&[("program", program)], Input::new("t", "1"));
+        assert_eq!(found.0, expected, "{program}: {}", found.1);
+    }
+}
+
+#[test]
+fn fromjson_nests_as_deep_as_a_payload() {
+    let parsed = |text: String| {
+        let settings = [("program", "fromjson"), ("input", "text")];
+        payload(&settings, Input::new("t", text))
+    };
+    let deep = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
+    assert_eq!(parsed(deep(128)), deep(128));
+    for deep in [
+        deep(129),
+        "[".repeat(500_000),
+        "{\"a\":".repeat(500_000),
+        format!("#\"\n\"\\\"\"{}", deep(129)),
+    ] {
+        assert_eq!(
+            parsed(deep),
+            "jq: \"cannot parse a text as JSON: nested too deep\""
+        );
+    }
+    let flat = format!("[{}]", ["\"[[[\"", "[]", "{}"].repeat(100).join(","));
+    assert_eq!(parsed(flat.clone()), flat);
+    assert_eq!(parsed("1 # [[[".into()), "1");
+    let error = parsed("[1".into());
+    assert!(error.contains("as JSON: byte offset 2"), "{error}");
+    let one = |program, text| payload(&[("program", program)], Input::new("t", text));
+    assert_eq!(one("tonumber", "\"1.50\""), "1.50");
+    assert_eq!(one("[fromjson]", "\"1 2\""), "[1,2]");
+    assert!(one("fromjson", "{}").starts_with("jq: cannot use {} as string"));
+}
+
+#[test]
 fn variables_are_what_the_message_has() {
     let program =
         r#"[$topic, $headers.unit, $key, $content_type, $message_id, $received] | tojson"#;
@@ -131,6 +176,8 @@ fn several_values_are_several_messages() {
         panic!("two messages")
     };
     assert_eq!(all.len(), 2);
+    let (_, interest) = start("transform", &settings).expect("it starts");
+    assert_eq!(interest.max_batch, 1);
     let second = &all[1];
     assert_eq!(
         (second.topic.as_str(), &second.payload[..]),
