@@ -252,14 +252,9 @@ impl Aggregate {
     /// Takes a message into its window. Gives what is said of it, if it is not taken.
     fn take(&mut self, message: &Message<'_>, open: &mut Open) -> Result<Option<Outcome>, Error> {
         let mut subjects = std::mem::take(&mut self.subjects);
-        let seen = match (subjects.look(message), self.on_invalid) {
-            (Ok(seen), _) => Ok(seen),
-            (Err(not_json), OnInvalid::Fate(fate)) => Err(fate.outcome(not_json.to_string())),
-            (Err(_), OnInvalid::Ignore) => Ok(subjects.look_beside(message)),
-        };
-        let taken = match seen {
+        let taken = match self.on_invalid.look(&mut subjects, message) {
             Ok(seen) => self.take_seen(&seen, open),
-            Err(outcome) => Ok(Some(outcome)),
+            Err(unread) => Ok(Some(unread.outcome())),
         };
         self.subjects = subjects;
         taken

@@ -97,7 +97,7 @@ impl Measure {
             Kind::Count => sum.count += 1,
             Kind::First if sum.count > 0 => sum.count += 1,
             Kind::First | Kind::Last => {
-                let json = json_of(datum);
+                let json = datum.json();
                 if json.len() <= JSON_BYTES_MAX {
                     sum.count += 1;
                     sum.json = json;
@@ -141,14 +141,6 @@ impl Measure {
             Kind::Min | Kind::Max => write::number(sum.number),
             Kind::First | Kind::Last => sum.json.clone(),
         }
-    }
-}
-
-fn json_of(datum: &Datum<'_>) -> String {
-    match datum {
-        Datum::Json(value) => value.raw().to_owned(),
-        Datum::Number(number) => number.to_string(),
-        bytes => write::quoted(&bytes.plain()),
     }
 }
 

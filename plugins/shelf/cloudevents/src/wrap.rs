@@ -1,8 +1,9 @@
 //! A message into an event.
 
+use shelf_kit::base64::{self, hex};
 use shelf_kit::json::{scan, write};
 use shelf_kit::template::Missing;
-use shelf_kit::{Fate, OnInvalid, Seen, Settings, Subjects, Template, base64};
+use shelf_kit::{Fate, OnInvalid, Seen, Settings, Subjects, Template};
 use waypost_plugin::{Edit, InitError, Interest, Message, Outcome, host};
 
 use crate::time::rfc3339;
@@ -107,16 +108,11 @@ impl Wrap {
 
     /// What becomes of a message.
     pub fn transform(&mut self, message: &Message<'_>) -> Outcome {
-        let attributes = match self.subjects.look(message) {
-            Ok(seen) => self.templates.attributes(&seen),
-            Err(not_json) => match self.on_invalid {
-                OnInvalid::Fate(fate) => return fate.outcome(not_json.to_string()),
-                OnInvalid::Ignore => self
-                    .templates
-                    .attributes(&self.subjects.look_beside(message)),
-            },
+        let seen = match self.on_invalid.look(&mut self.subjects, message) {
+            Ok(seen) => seen,
+            Err(unread) => return unread.outcome(),
         };
-        let attributes = match attributes {
+        let attributes = match self.templates.attributes(&seen) {
             Ok(attributes) => attributes,
             Err(missing) => return self.on_missing.outcome(missing.to_string()),
         };
@@ -173,10 +169,6 @@ impl Templates {
         }
         Ok(all)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What an event has for a payload.

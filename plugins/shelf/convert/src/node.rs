@@ -51,7 +51,7 @@ impl Bytes {
     pub fn text(self, bytes: &[u8]) -> Result<String, String> {
         match self {
             Bytes::Base64 => Ok(base64::encode(bytes)),
-            Bytes::Hex => Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Bytes::Hex => Ok(base64::hex(bytes)),
             Bytes::Refuse => Err("it has bytes, which JSON has not".into()),
         }
     }

@@ -220,7 +220,7 @@ fn all_formats_are_as_deep() {
         let error = converted(&[("from", format), ("to", "json")], Input::new("t", packed));
         assert!(error.expect_err("deep").contains("nested too deep"));
     }
-    let tags = [vec![0xd8, 0x20].repeat(128), vec![0x80]].concat();
+    let tags = [[0xd8, 0x20].repeat(128), vec![0x80]].concat();
     let error = cbor::read(&tags).expect_err("tags");
     assert!(error.contains("nested too deep"), "{error}");
 }

@@ -50,12 +50,9 @@ impl Plugin for Dedup {
 
 impl Dedup {
     fn judge(&mut self, message: &Message<'_>) -> Result<Answer, Error> {
-        let seen = match (self.subjects.look(message), self.on_invalid) {
-            (Ok(seen), _) => seen,
-            (Err(not_json), OnInvalid::Fate(fate)) => {
-                return Ok(fate.answer(not_json.to_string()));
-            }
-            (Err(_), OnInvalid::Ignore) => self.subjects.look_beside(message),
+        let seen = match self.on_invalid.look(&mut self.subjects, message) {
+            Ok(seen) => seen,
+            Err(unread) => return Ok(unread.answer()),
         };
         let Some(key) = self.by.key(&seen) else {
             return Ok(self.on_missing.answer(format!("no {}", self.by.words())));

@@ -78,14 +78,9 @@ impl Sieve {
 impl Filter for Sieve {
     fn filter(&mut self, message: &Message<'_>) -> Answer {
         let conditions = (&self.drop[..], &self.keep[..], &self.keep_any[..]);
-        let verdict = match self.subjects.look(message) {
+        let verdict = match self.on_invalid.look(&mut self.subjects, message) {
             Ok(seen) => Sieve::verdict(conditions, &seen),
-            Err(not_json) => match self.on_invalid {
-                OnInvalid::Fate(fate) => return fate.answer(not_json.to_string()),
-                OnInvalid::Ignore => {
-                    Sieve::verdict(conditions, &self.subjects.look_beside(message))
-                }
-            },
+            Err(unread) => return unread.answer(),
         };
         match verdict {
             Ok(()) => Decision::Pass.into(),

@@ -5,7 +5,7 @@ pub mod fences;
 pub mod shape;
 
 use shape::{Place, Shape};
-use shelf_kit::{Fate, Seen, Settings, Subject, Subjects, settings};
+use shelf_kit::{Fate, Seen, Settings, Subject, Subjects, settings, way};
 use waypost_plugin::{
     Answer, Choice, Config, Decision, Edit, Filter, InitError, Interest, Message, Outcome, Plugin,
     Route, Transform,
@@ -48,7 +48,7 @@ impl Plugin for Geofence {
         match settings.role() {
             "route" => {
                 ways = read_ways(&settings, &fences)?;
-                rest = destinations(&settings, "otherwise")?;
+                rest = way::otherwise(&settings)?;
             }
             "transform" => header = settings.text("header").unwrap_or("fence").to_owned(),
             _ => {
@@ -57,7 +57,11 @@ impl Plugin for Geofence {
             }
         }
         let on_missing = Fate::or_pass(&settings, "on-missing", Fate::DeadLetter)?;
+        let is_route = settings.role() == "route";
         settings.finish()?;
+        if is_route && ways.is_empty() {
+            return Err(way::nowhere("the name of a fence"));
+        }
         let interest = subjects.interest();
         let geofence = Geofence {
             subjects,
@@ -105,41 +109,12 @@ fn read_fences(settings: &Settings<'_>) -> Result<Vec<(String, Shape)>, InitErro
     }
 }
 
-fn destination(settings: &Settings<'_>, key: &str, name: &str) -> Result<u32, InitError> {
-    let known = settings.destinations();
-    let at = known.iter().position(|known| known == name);
-    at.map(|at| at as u32).ok_or_else(|| {
-        let expected = format!("a destination of the route: {}", known.join(", "));
-        settings::wrong(key, name, &expected)
-    })
-}
-
-fn destinations(settings: &Settings<'_>, key: &str) -> Result<Vec<u32>, InitError> {
-    let names = settings.texts(key).into_iter();
-    let mut all = names
-        .map(|(key, name)| destination(settings, key, name))
-        .collect::<Result<Vec<_>, _>>()?;
-    all.sort();
-    all.dedup();
-    Ok(all)
-}
-
 fn read_ways(
     settings: &Settings<'_>,
     fences: &[(String, Shape)],
 ) -> Result<Vec<(u32, Vec<usize>)>, InitError> {
     let mut ways: Vec<(u32, Vec<usize>)> = Vec::new();
-    for entry in settings.table("to") {
-        let is_destination = settings
-            .destinations()
-            .iter()
-            .any(|name| name == entry.name);
-        let name = if is_destination {
-            entry.name
-        } else {
-            entry.list_name()
-        };
-        let destination = destination(settings, entry.key, name)?;
+    for (destination, entry) in way::ways(settings)? {
         let fence = fences.iter().position(|(name, _)| name == entry.text);
         let fence = fence.ok_or_else(|| {
             let names: Vec<_> = fences.iter().map(|(name, _)| name.as_str()).collect();
@@ -151,12 +126,7 @@ fn read_ways(
             None => ways.push((destination, vec![fence])),
         }
     }
-    match ways.is_empty() {
-        false => Ok(ways),
-        true => Err(InitError::new(
-            "nothing says where messages go: set to.\"queue:NAME\" to the name of a fence",
-        )),
-    }
+    Ok(ways)
 }
 
 impl Geofence {
@@ -232,17 +202,10 @@ impl Route for Geofence {
             .filter(|(_, fences)| fences.iter().any(is_in))
             .map(|(destination, _)| *destination)
             .collect();
-        match (&to[..], &self.rest[..]) {
-            ([one], _) | ([], [one]) => Choice::One(*one),
-            ([], []) => {
-                let Place { lat, lon } = place;
-                Choice::Drop(Some(format!(
-                    "{lat}, {lon} is in no fence of a destination"
-                )))
-            }
-            ([], rest) => Choice::To(rest.to_vec()),
-            _ => Choice::To(to),
-        }
+        way::choice(to, &self.rest, || {
+            let Place { lat, lon } = place;
+            format!("{lat}, {lon} is in no fence of a destination")
+        })
     }
 }
 

@@ -125,6 +125,13 @@ fn wrong_settings_are_named() {
             "to.queue:a",
             "harbour, north",
         ),
+        ("route", &[], "", "the name of a fence"),
+        (
+            "route",
+            &[("too.queue:a", "north")],
+            "too.queue:a",
+            "is unknown",
+        ),
         (
             "transform",
             &[("to.queue:a", "north")],
@@ -135,7 +142,7 @@ fn wrong_settings_are_named() {
         let Err(error) = start(role, settings) else {
             panic!("{settings:?} is taken")
         };
-        assert_eq!(error.setting.as_deref(), Some(setting));
+        assert_eq!(error.setting.as_deref().unwrap_or_default(), setting);
         assert!(error.message.contains(word), "{}", error.message);
     }
 }

@@ -1,4 +1,4 @@
-//! Base64, RFC 4648, section 4: with padding.
+//! Bytes as text: base64 (RFC 4648, section 4: with padding) and hexadecimal digits.
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -42,6 +42,14 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Two digits for each byte, in lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(digit).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +73,11 @@ mod tests {
         for wrong in ["Z", "Zm9v!", "Zg===", "Z m9"] {
             assert_eq!(decode(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn digits() {
+        assert_eq!(hex(&[0, 0x1f, 0xa0, 0xff]), "001fa0ff");
+        assert_eq!(hex(&[]), "");
     }
 }

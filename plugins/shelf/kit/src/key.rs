@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use waypost_plugin::InitError;
 
-use crate::json::write;
+use crate::base64::hex;
 use crate::settings::Settings;
 use crate::subject::{Datum, Seen, Subject, Subjects};
 
@@ -57,9 +57,7 @@ impl By {
     /// What each of them has in a message, as JSON.
     pub fn values(&self, seen: &Seen<'_, '_>) -> Vec<String> {
         let one = |(_, subject): &(String, Subject)| match seen.first(subject) {
-            Some(Datum::Json(value)) => value.raw().to_owned(),
-            Some(Datum::Number(number)) => number.to_string(),
-            Some(bytes) => write::quoted(&bytes.plain()),
+            Some(datum) => datum.json(),
             None => "null".to_owned(),
         };
         self.subjects.iter().map(one).collect()
@@ -101,8 +99,7 @@ impl By {
 
 /// A short text that other texts do not have: 16 hexadecimal digits of the SHA-256.
 pub fn digest(text: &str) -> String {
-    let hash = hmac_sha256::Hash::hash(text.as_bytes());
-    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hmac_sha256::Hash::hash(text.as_bytes())[..8])
 }
 
 /// What a value is, and its bytes: both are the same only where the values are. `5` and `"5"` are

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use waypost_plugin::{Interest, Message};
 
-use crate::json::{Found, NotJson, Path, Paths, Value};
+use crate::json::{Found, NotJson, Path, Paths, Value, write};
 
 /// One thing of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,18 +147,25 @@ impl Subjects {
 
     /// Looks at a message. The error says that its payload is not JSON, where one is needed.
     pub fn look<'s, 'm>(&'s mut self, message: &Message<'m>) -> Result<Seen<'s, 'm>, NotJson> {
-        if !self.paths.is_empty() {
-            self.paths.find(message.payload(), &mut self.found)?;
-        }
-        Ok(Seen {
-            message: *message,
-            found: &self.found,
-        })
+        self.find(message)?;
+        Ok(self.seen(message))
     }
 
     /// The same for a payload that is not JSON: no path leads anywhere.
     pub fn look_beside<'s, 'm>(&'s mut self, message: &Message<'m>) -> Seen<'s, 'm> {
         self.found.clear();
+        self.seen(message)
+    }
+
+    /// Follows the paths. What they lead to is kept for [`Subjects::seen`].
+    pub(crate) fn find(&mut self, message: &Message<'_>) -> Result<(), NotJson> {
+        match self.paths.is_empty() {
+            true => Ok(()),
+            false => self.paths.find(message.payload(), &mut self.found),
+        }
+    }
+
+    pub(crate) fn seen<'s, 'm>(&'s self, message: &Message<'m>) -> Seen<'s, 'm> {
         Seen {
             message: *message,
             found: &self.found,
@@ -206,6 +213,15 @@ pub enum Datum<'m> {
 }
 
 impl Datum<'_> {
+    /// As JSON; what is not UTF-8 becomes U+FFFD.
+    pub fn json(&self) -> String {
+        match self {
+            Datum::Json(value) => value.raw().to_owned(),
+            Datum::Bytes(_) => write::quoted(&self.plain()),
+            Datum::Number(number) => number.to_string(),
+        }
+    }
+
     /// As text, for a template; what is not UTF-8 becomes U+FFFD.
     pub fn plain(&self) -> Cow<'_, str> {
         match self {
@@ -294,96 +310,4 @@ fn cut(topic: &str, from: usize, to: Option<usize>) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use waypost_plugin::testing::{self, Input};
-    use waypost_plugin::{HeaderInterest, PayloadInterest};
-
-    #[test]
-    fn levels_of_a_topic() {
-        for (from, to, expected) in [
-            (0, Some(1), Some("a")),
-            (2, Some(3), Some("c")),
-            (3, Some(4), None),
-            (1, None, Some("b/c")),
-            (0, Some(2), Some("a/b")),
-            (1, Some(3), Some("b/c")),
-            (1, Some(4), None),
-            (3, None, None),
-        ] {
-            assert_eq!(cut("a/b/c", from, to), expected, "{from}..{to:?}");
-        }
-    }
-
-    #[test]
-    fn only_what_is_named_is_asked_for() {
-        let mut subjects = Subjects::default();
-        for text in ["topic[1]", "header unit", "header unit", "key", "size"] {
-            subjects.parse(text).expect(text);
-        }
-        let interest = subjects.interest();
-        let HeaderInterest::Only(names) = interest.headers else {
-            panic!("one header")
-        };
-        assert_eq!(
-            (names, interest.fields),
-            (vec!["unit".into()], vec!["key".into()])
-        );
-        assert!(matches!(interest.payload, PayloadInterest::Nothing));
-        subjects.parse("$.a").expect("a path");
-        assert!(matches!(
-            subjects.interest().payload,
-            PayloadInterest::Everything
-        ));
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let mut subjects = Subjects::default();
-        for (text, word) in [
-            ("temp", "begins with none of $.path, topic"),
-            ("header", "without a name"),
-            ("topic[x]", "expected topic[N]"),
-            ("topic[2..1]", "expected topic[N]"),
-            ("key x", "goes on with 'x'"),
-            ("$.a[", "has a bracket"),
-        ] {
-            let error = subjects.parse(text).expect_err(text);
-            assert!(error.contains(word), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn values_of_a_message() {
-        let mut subjects = Subjects::default();
-        let texts = [
-            "topic",
-            "header h",
-            "key",
-            "$.a[*]",
-            "size",
-            "message-id",
-            "received",
-        ];
-        let all: Vec<_> = texts.map(|text| subjects.parse(text).expect(text)).into();
-        let input = Input::new("a/b", r#"{"a":["x",2]}"#)
-            .header("h", "1")
-            .header("h", "2");
-        let batch = testing::batch(&subjects.interest(), [input.key([0x6b, 0xff])]);
-        let message = batch.get(0).expect("a message");
-        let seen = subjects.look(&message).expect("JSON");
-        let values = |subject: &Subject| {
-            let mut values = Vec::new();
-            seen.any(subject, |datum| {
-                values.push(datum.plain().into_owned());
-                false
-            });
-            values.join(",")
-        };
-        let found: Vec<_> = all.iter().map(values).collect();
-        assert_eq!(
-            found,
-            ["a/b", "1,2", "k\u{fffd}", "x,2", "13", "", "1000000"]
-        );
-    }
-}
+mod tests;

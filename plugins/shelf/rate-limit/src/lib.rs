@@ -149,10 +149,9 @@ fn state_key(key: &[u8]) -> Vec<u8> {
 
 impl Limiter {
     fn judge(&mut self, message: &Message<'_>, used: &mut Used) -> Answer {
-        let seen = match (self.subjects.look(message), self.on_invalid) {
-            (Ok(seen), _) => seen,
-            (Err(not_json), OnInvalid::Fate(fate)) => return fate.answer(not_json.to_string()),
-            (Err(_), OnInvalid::Ignore) => self.subjects.look_beside(message),
+        let seen = match self.on_invalid.look(&mut self.subjects, message) {
+            Ok(seen) => seen,
+            Err(unread) => return unread.answer(),
         };
         // Those without a value share what one key may.
         let account = used.account(self.by.key(&seen).unwrap_or_default());

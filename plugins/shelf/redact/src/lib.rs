@@ -1,6 +1,7 @@
 //! Removes, masks or hashes values of JSON payloads, and removes headers. All else of a payload
 //! stays byte for byte. The settings are described in `settings.json`.
 
+use shelf_kit::base64::hex;
 use shelf_kit::json::edit::{self, Change};
 use shelf_kit::json::{Found, Path, Paths, Value, write};
 use shelf_kit::{Fate, Settings, settings};
@@ -104,8 +105,7 @@ impl Redact {
             Way::Hash => {
                 let plain = value.plain();
                 let hash = hmac_sha256::HMAC::mac(plain.as_bytes(), self.hash_key.as_bytes());
-                let hex: String = hash[..16].iter().map(|b| format!("{b:02x}")).collect();
-                Change::Replace(write::quoted(&hex).into())
+                Change::Replace(write::quoted(&hex(&hash[..16])).into())
             }
         }
     }

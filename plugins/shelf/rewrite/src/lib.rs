@@ -147,12 +147,9 @@ impl Changes {
 
 impl Transform for Rewrite {
     fn transform(&mut self, message: &Message<'_>) -> Outcome {
-        let edit = match self.subjects.look(message) {
+        let edit = match self.on_invalid.look(&mut self.subjects, message) {
             Ok(seen) => self.changes.edit(&seen),
-            Err(not_json) => match self.on_invalid {
-                OnInvalid::Fate(fate) => return fate.outcome(not_json.to_string()),
-                OnInvalid::Ignore => self.changes.edit(&self.subjects.look_beside(message)),
-            },
+            Err(unread) => return unread.outcome(),
         };
         match edit {
             Ok(edit) if is_empty(&edit) => Outcome::Pass,

@@ -1,7 +1,7 @@
 //! Sends messages to destinations of the route by topic, headers, key or values of their JSON. The
 //! settings are described in `settings.json`, the words of conditions in `docs/shelf.md`.
 
-use shelf_kit::{Condition, OnInvalid, Seen, Settings, Subjects, settings};
+use shelf_kit::{Condition, OnInvalid, Seen, Settings, Subjects, way};
 use waypost_plugin::{Choice, Config, InitError, Interest, Message, Plugin, Route};
 
 struct Switch {
@@ -22,21 +22,9 @@ struct Rule {
 impl Plugin for Switch {
     fn init(config: &Config) -> Result<(Switch, Interest), InitError> {
         let settings = Settings::new(config);
-        let destination = |key: &str, name: &str| {
-            config.destination(name).ok_or_else(|| {
-                let known = config.destinations.join(", ");
-                settings::wrong(key, name, &format!("a destination of the route: {known}"))
-            })
-        };
         let mut subjects = Subjects::default();
         let mut rules: Vec<Rule> = Vec::new();
-        for entry in settings.table("to") {
-            // A destination's name may end like an element of a list.
-            let name = match config.destination(entry.name) {
-                Some(_) => entry.name,
-                None => entry.list_name(),
-            };
-            let destination = destination(entry.key, name)?;
+        for (destination, entry) in way::ways(&settings)? {
             let condition = Condition::parse(entry.text, &mut subjects)
                 .map_err(|error| InitError::of(entry.key, error))?;
             match rules
@@ -50,20 +38,12 @@ impl Plugin for Switch {
                 }),
             }
         }
-        let mut otherwise = Vec::new();
-        for (key, name) in settings.texts("otherwise") {
-            otherwise.push(destination(key, name)?);
-        }
-        otherwise.sort();
-        otherwise.dedup();
+        let otherwise = way::otherwise(&settings)?;
         let first = settings.flag("first")?;
         let on_invalid = OnInvalid::of(&settings)?;
         settings.finish()?;
         if rules.is_empty() {
-            return Err(InitError::new(
-                "nothing says where messages go: set to.\"queue:NAME\" to a condition, such as \
-                 \"$.temp > 30\"",
-            ));
+            return Err(way::nowhere("a condition, such as \"$.temp > 30\""));
         }
         let interest = subjects.interest();
         let switch = Switch {
@@ -83,21 +63,13 @@ impl Plugin for Switch {
 
 impl Route for Switch {
     fn route(&mut self, message: &Message<'_>) -> Choice {
-        let to = match self.subjects.look(message) {
+        let to = match self.on_invalid.look(&mut self.subjects, message) {
             Ok(seen) => applying(&self.rules, self.first, &seen),
-            Err(not_json) => match self.on_invalid {
-                OnInvalid::Fate(fate) => return fate.choice(not_json.to_string()),
-                OnInvalid::Ignore => {
-                    applying(&self.rules, self.first, &self.subjects.look_beside(message))
-                }
-            },
+            Err(unread) => return unread.choice(),
         };
-        match (&to[..], &self.otherwise[..]) {
-            ([one], _) | ([], [one]) => Choice::One(*one),
-            ([], []) => Choice::Drop(Some("no condition of a destination holds".into())),
-            ([], otherwise) => Choice::To(otherwise.to_vec()),
-            _ => Choice::To(to),
-        }
+        way::choice(to, &self.otherwise, || {
+            "no condition of a destination holds".into()
+        })
     }
 }
 

@@ -64,12 +64,9 @@ impl Filter for Sample {
         let kept = match self.has_by {
             false => host::random::chance(self.share),
             true => {
-                let seen = match (self.subjects.look(message), self.on_invalid) {
-                    (Ok(seen), _) => seen,
-                    (Err(not_json), OnInvalid::Fate(fate)) => {
-                        return fate.answer(not_json.to_string());
-                    }
-                    (Err(_), OnInvalid::Ignore) => self.subjects.look_beside(message),
+                let seen = match self.on_invalid.look(&mut self.subjects, message) {
+                    Ok(seen) => seen,
+                    Err(unread) => return unread.answer(),
                 };
                 // Those without a value are one group like any other.
                 let key = self.by.key(&seen).unwrap_or_default();
