@@ -92,6 +92,20 @@ fn a_long_scan_comes_in_parts() {
     let keys: Vec<_> = state::scan("").map(|(key, _)| key).collect();
     let wanted: Vec<_> = (0..2_500u32).map(|number| number.to_be_bytes()).collect();
     assert_eq!(keys, wanted);
+    let part = state::part(b"", Some(&wanted[9]), 3);
+    let keys: Vec<_> = part.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, wanted[10..13]);
+    assert!(state::part(b"", Some(&wanted[2_499]), 3).is_empty());
+}
+
+#[test]
+fn publishing_can_be_refused() {
+    use host::publish::{Refusal, publish};
+    refuse_publish(1, Some(Refusal::Full));
+    let again = || publish(0, Outgoing::new("t", "p"));
+    assert_eq!((again(), again()), (Ok(()), Err(Refusal::Full)));
+    refuse_publish(0, None);
+    assert_eq!((again(), take_published().len()), (Ok(()), 2));
 }
 
 #[test]
