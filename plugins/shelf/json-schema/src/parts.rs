@@ -1,5 +1,8 @@
 //! Parts of a schema that have no schemas in them.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use regex_lite::{Regex, RegexBuilder};
 use shelf_kit::json::{Number, Tree, write};
 
@@ -25,14 +28,18 @@ pub fn expected(place: &str, found: &Tree<'_>, what: &str) -> String {
     format!("{place}: {shown}, expected {what}")
 }
 
-/// The members of an object.
-pub fn members<'v, 't>(
-    value: &'v Tree<'t>,
-    place: &str,
-) -> Read<&'v [(std::borrow::Cow<'t, str>, Tree<'t>)]> {
-    match value {
-        Tree::Object(members) => Ok(members),
-        other => Err(expected(place, other, "an object")),
+/// The members of an object. Of a name that stands there twice one would be passed over.
+pub fn members<'v, 't>(value: &'v Tree<'t>, place: &str) -> Read<&'v [(Cow<'t, str>, Tree<'t>)]> {
+    let Tree::Object(members) = value else {
+        return Err(expected(place, value, "an object"));
+    };
+    let mut names = BTreeSet::new();
+    match members.iter().find(|(name, _)| !names.insert(name)) {
+        None => Ok(members),
+        Some((name, _)) => {
+            let place = if place.is_empty() { "/" } else { place };
+            Err(format!("{place}: '{name}' stands there twice"))
+        }
     }
 }
 

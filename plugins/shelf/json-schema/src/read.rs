@@ -128,9 +128,9 @@ impl<'t> Reader<'t> {
         match tree {
             Tree::Boolean(true) => Ok(Node::All),
             Tree::Boolean(false) => Ok(Node::Nothing),
-            Tree::Object(members) => {
+            Tree::Object(_) => {
                 let mut rules = Box::<Rules>::default();
-                for (keyword, value) in members {
+                for (keyword, value) in members(tree, place)? {
                     let place = below(place, keyword);
                     self.keyword(&mut rules, keyword, value, &place)?;
                 }

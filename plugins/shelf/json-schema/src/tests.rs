@@ -279,6 +279,14 @@ fn what_is_no_schema_is_told() {
         ),
         (r#"{"minLength":-1}"#, "a whole number"),
         (r#"{"allOf":[]}"#, "at least one schema"),
+        (
+            r#"{"type":"null","type":"null"}"#,
+            "/: 'type' stands there twice",
+        ),
+        (
+            r#"{"properties":{"a":{},"a":false}}"#,
+            "/properties: 'a' stands there twice",
+        ),
         (r#"{"multipleOf":0}"#, "a number above 0"),
         (r#"{"multipleOf":1234567890123456789}"#, "at most 18 digits"),
         (r#"{"maximum":1e99999999999999}"#, "a smaller exponent"),
