@@ -1,4 +1,5 @@
-//! Embeds the templates of `plugins/languages/*/template`, with the contract, into the binary.
+//! Embeds the templates of `plugins/languages/*/template`, with the contract, and the demo's events
+//! into the binary.
 //!
 //! What a template needs from elsewhere in the repository (an SDK) it does not copy: a file `bring`
 //! beside its folder has lines `FROM TO`, the first from the repository's root, the second in the
@@ -45,7 +46,25 @@ fn main() -> io::Result<()> {
     }
     code.push(']');
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    #[cfg(feature = "node")]
+    pack(
+        &root.join("examples/quakes/earthquakes.jsonl"),
+        &out.join("week.packed"),
+    )?;
     fs::write(out.join("templates.rs"), code)
+}
+
+/// Packs a file as `waypost_node::packed` reads it.
+#[cfg(feature = "node")]
+fn pack(from: &Path, to: &Path) -> io::Result<()> {
+    println!("cargo::rerun-if-changed={}", from.display());
+    let bytes = fs::read(from)?;
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    let is_release = env::var_os("PROFILE").is_some_and(|profile| profile == "release");
+    let level = if is_release { 9 } else { 1 };
+    let mut packed = length.to_le_bytes().to_vec();
+    packed.extend(miniz_oxide::deflate::compress_to_vec(&bytes, level));
+    fs::write(to, packed)
 }
 
 /// The files of a project: where they go, and where they are.

@@ -34,6 +34,7 @@ mod mailbox;
 mod manage;
 pub mod metrics;
 mod node;
+pub mod packed;
 mod plugins;
 mod publisher;
 mod replay;

@@ -7,14 +7,15 @@ use ring::digest;
 use waypost_host::Role;
 
 use crate::config::Grant;
+use crate::packed;
 
 /// A plugin of the shelf.
 #[derive(Clone, Copy, Debug)]
 pub struct Stock {
     /// What the configuration calls it.
     pub name: &'static str,
-    /// The component.
-    pub component: &'static [u8],
+    /// The component; see [`packed`].
+    packed: &'static [u8],
     /// The schema of its settings, which the component gives too; for none of the demo's.
     pub settings: Option<&'static str>,
     /// The roles that it has.
@@ -27,13 +28,7 @@ macro_rules! stock {
     ($name:literal, $roles:expr, $grants:expr) => {
         Stock {
             name: $name,
-            component: include_bytes!(concat!(
-                "../../../plugins/shelf/",
-                $name,
-                "/",
-                $name,
-                ".wasm"
-            )),
+            packed: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".packed")),
             settings: Some(include_str!(concat!(
                 "../../../plugins/shelf/",
                 $name,
@@ -46,7 +41,7 @@ macro_rules! stock {
     (demo $name:literal, $roles:expr) => {
         Stock {
             name: $name,
-            component: include_bytes!(concat!("../../../plugins/prebuilt/", $name, ".wasm")),
+            packed: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".packed")),
             settings: None,
             roles: $roles,
             grants: &[],
@@ -71,7 +66,11 @@ pub const SHELF: &[Stock] = &[
         &[]
     ),
     stock!("json-schema", &[Role::Filter], &[]),
-    stock!("jq", &[Role::Filter, Role::Transform, Role::Route], &[]),
+    stock!(
+        "jq",
+        &[Role::Filter, Role::Transform, Role::Route],
+        &[Grant::Clock]
+    ),
     stock!("enrich", &[Role::Transform], &[]),
     stock!(
         "aggregate",
@@ -105,9 +104,19 @@ pub fn unknown(name: &str) -> String {
 }
 
 impl Stock {
+    /// The component.
+    pub fn component(&self) -> Vec<u8> {
+        packed::unpacked(self.packed)
+    }
+
+    /// How many bytes that is.
+    pub fn bytes(&self) -> u64 {
+        packed::length(self.packed)
+    }
+
     /// SHA-256 of the component, in hexadecimal digits.
     pub fn digest(&self) -> String {
-        let digest = digest::digest(&digest::SHA256, self.component);
+        let digest = digest::digest(&digest::SHA256, &self.component());
         digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
     }
 }

@@ -7,8 +7,8 @@ use anyhow::Context;
 use serde_json::Value;
 use waypost_client::Message;
 
-/// One GeoJSON feature a line, oldest first.
-const WEEK: &str = include_str!("../../../../examples/quakes/earthquakes.jsonl");
+/// `examples/quakes/earthquakes.jsonl`: one GeoJSON feature a line, oldest first.
+const WEEK: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/week.packed"));
 
 /// An earthquake, as the network reported it.
 #[derive(Clone, Debug)]
@@ -28,11 +28,11 @@ pub struct Event {
     /// When, in ms since 1970.
     pub time_ms: i64,
     /// The line itself.
-    pub json: &'static str,
+    pub json: String,
 }
 
 impl Event {
-    fn parse(line: &'static str) -> anyhow::Result<Event> {
+    fn parse(line: &str) -> anyhow::Result<Event> {
         let feature: Value = serde_json::from_str(line)?;
         let properties = &feature["properties"];
         let text = |value: &Value, name: &str| {
@@ -51,13 +51,13 @@ impl Event {
             longitude: coordinate(0)?,
             latitude: coordinate(1)?,
             time_ms: properties["time"].as_i64().context("no time")?,
-            json: line,
+            json: line.to_owned(),
         })
     }
 
     /// As the network publishes it.
     pub fn message(&self) -> Message {
-        Message::new(format!("quakes/{}/raw", self.network), self.json)
+        Message::new(format!("quakes/{}/raw", self.network), self.json.clone())
             .with_id(self.id.clone())
             .with_content_type("application/geo+json")
     }
@@ -65,8 +65,9 @@ impl Event {
 
 /// All events of the week.
 pub fn week() -> anyhow::Result<Vec<Event>> {
-    let lines = WEEK.lines().enumerate();
-    lines
+    let week = String::from_utf8(waypost_node::packed::unpacked(WEEK))?;
+    week.lines()
+        .enumerate()
         .map(|(index, line)| {
             Event::parse(line).with_context(|| format!("earthquakes.jsonl:{}", index + 1))
         })

@@ -108,9 +108,8 @@ impl Plugins {
         let stock = shelf::stock(name).ok_or_else(|| ChangeError::Invalid(shelf::unknown(name)))?;
         let digest = stock.digest();
         if self.store.check_blob(&digest).is_err() {
-            let bytes = stock.component.len() as u64;
-            let mut upload = self.store.upload(&digest, bytes)?;
-            upload.write(stock.component)?;
+            let mut upload = self.store.upload(&digest, stock.bytes())?;
+            upload.write(&stock.component())?;
             upload.finish()?;
         }
         self.came(&digest);

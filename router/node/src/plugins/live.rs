@@ -297,7 +297,7 @@ impl Plugins {
         let bytes = match &plugin.source {
             PluginSource::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
             PluginSource::Builtin(name) => {
-                crate::shelf::stock(name).map_or(0, |stock| stock.component.len() as u64)
+                crate::shelf::stock(name).map_or(0, |stock| stock.bytes())
             }
             other => other.digest().map_or(0, |digest| {
                 let path = self.store.blob_path(digest);

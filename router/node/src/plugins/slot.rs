@@ -140,8 +140,8 @@ pub(crate) fn source(data_dir: &Path, source: &PluginSource) -> Option<Source> {
     match source {
         PluginSource::File(path) => Some(Source::File(path.clone())),
         PluginSource::Builtin(name) => {
-            let component = shelf::stock(name).map_or(&[][..], |stock| stock.component);
-            Some(Source::Bytes(Bytes::from_static(component)))
+            let component = shelf::stock(name).map(|stock| stock.component());
+            Some(Source::Bytes(Bytes::from(component.unwrap_or_default())))
         }
         PluginSource::Digest(digest) => Some(Source::File(blob_path(data_dir, digest))),
         PluginSource::Oci { digest, .. } => {

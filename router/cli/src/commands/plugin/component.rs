@@ -78,7 +78,7 @@ mod embedded {
                 },
                 Component::Builtin(name) => {
                     let stock = shelf::stock(name).ok_or_else(|| usage(shelf::unknown(name)))?;
-                    Ok(Source::Bytes(Bytes::from_static(stock.component)))
+                    Ok(Source::Bytes(Bytes::from(stock.component())))
                 }
             }
         }

@@ -97,7 +97,7 @@ fn to_json(stock: &Stock) -> Value {
         "title": About::of(stock).title,
         "roles": stock.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
         "grants": grants(stock),
-        "bytes": stock.component.len(),
+        "bytes": stock.bytes(),
         "digest": stock.digest(),
         "settings": schema.and_then(Result::ok),
     })
@@ -125,7 +125,7 @@ fn show(stock: &Stock, output: Output) -> anyhow::Result<()> {
     let about = About::of(stock);
     let style = output.style();
     output.line(format!("{}: {}", style.bold(stock.name), about.title))?;
-    let size = units::size(stock.component.len() as u64);
+    let size = units::size(stock.bytes());
     output.line(style.dim(&format!("{}, {size}", roles(stock))))?;
     for setting in &about.settings {
         output.line("")?;
