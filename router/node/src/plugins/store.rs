@@ -98,7 +98,7 @@ fn blob_in(directory: &Path, digest: &str) -> PathBuf {
         .join(format!("sha256-{digest}.wasm"))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

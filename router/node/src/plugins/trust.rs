@@ -1,7 +1,7 @@
 //! Whether a component may run: where keys are set, it must be signed by one of them.
 //!
 //! The invariant: what was checked is what is loaded. The bytes are read once, checked, and given
-//! on; a file that changes meanwhile changes nothing. What is built in is a part of the program and
+//! on; a file that changes meanwhile changes nothing. What is named by its digest has it. What is built in is a part of the program and
 //! needs no signature of its own.
 
 use std::fs::File;
@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use ring::digest;
 use waypost_host::{LoadError, LoadErrorKind, Source};
 use waypost_supply::{
     KeyId, SIGNATURE_BYTES_MAX, SIGNATURE_SUFFIX, Signature, SignatureError, TrustError,
@@ -16,7 +17,7 @@ use waypost_supply::{
 };
 
 use super::slot::source;
-use super::store::{COMPONENT_BYTES_MAX, Store, StoreError};
+use super::store::{COMPONENT_BYTES_MAX, Store, StoreError, hex};
 use crate::config::{Config, PluginConfig, PluginSource};
 
 /// Why a component is not taken.
@@ -85,6 +86,15 @@ pub(crate) fn trusted(
         (Some(Source::File(path)), _) if !keys.is_empty() => {
             (path.clone(), vec![signature_path(path)])
         }
+        (Some(Source::File(path)), Some(digest)) => {
+            let bytes = read_component(&plugin.name, path)?;
+            check_digest(plugin, path, &bytes, digest)?;
+            let path = path.clone();
+            return Ok(Some(Trusted {
+                source: Source::Read { path, bytes },
+                signed_by: None,
+            }));
+        }
         _ => {
             return Ok(found.map(|source| Trusted {
                 source,
@@ -94,7 +104,10 @@ pub(crate) fn trusted(
     };
     let bytes = read_component(&plugin.name, &path)?;
     let origin = match plugin.source.digest() {
-        Some(_) => origin(plugin),
+        Some(digest) => {
+            check_digest(plugin, &path, &bytes, digest)?;
+            origin(plugin)
+        }
         None => path.display().to_string(),
     };
     let mut refusal = None;
@@ -200,6 +213,21 @@ fn read_component(plugin: &str, path: &Path) -> Result<Bytes, Untrusted> {
         })),
         false => Ok(bytes.into()),
     }
+}
+
+/// A component that lies under its digest has it.
+fn check_digest(
+    plugin: &PluginConfig,
+    path: &Path,
+    bytes: &[u8],
+    wanted: &str,
+) -> Result<(), Untrusted> {
+    let found = hex(digest::digest(&digest::SHA256, bytes).as_ref());
+    if found == wanted {
+        return Ok(());
+    }
+    let path = path.to_path_buf();
+    Err(store_error(plugin, StoreError::Damaged { path, found }))
 }
 
 /// One byte more than may be, so that a longer one is refused for its length.

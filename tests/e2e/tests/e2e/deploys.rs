@@ -618,17 +618,23 @@ fn damage_costs_its_own_slot() {
         assert_eq!(node.running.alarms(), [""; 0]);
         assert!(directory.join("slots/p.json.damaged").exists());
         let (setup, _) = node.stop().await;
-        // A component that is gone: the same.
-        std::fs::remove_file(directory.join(format!("blobs/sha256-{}.wasm", digest(&component))))
-            .unwrap();
-        let node = setup.start().await;
-        let client = node.client().await;
-        let status = info(&client).await.state.unwrap().status;
-        assert!(
-            status.starts_with("down: ") && status.contains("no component"),
-            "{status}"
-        );
-        node.stop().await;
+        // A component that is another, or gone: the same.
+        let blob = directory.join(format!("blobs/sha256-{}.wasm", digest(&component)));
+        let mut setup = setup;
+        for (other, want) in [(Some(variant(7)), "other bytes"), (None, "no component")] {
+            match other {
+                Some(other) => std::fs::write(&blob, other).unwrap(),
+                None => std::fs::remove_file(&blob).unwrap(),
+            }
+            let node = setup.start().await;
+            let client = node.client().await;
+            let status = info(&client).await.state.unwrap().status;
+            assert!(
+                status.starts_with("down: ") && status.contains(want),
+                "{status}"
+            );
+            (setup, _) = node.stop().await;
+        }
     });
 }
 
