@@ -32,6 +32,7 @@ mod lanes;
 mod live;
 mod mailbox;
 mod manage;
+mod memory;
 pub mod metrics;
 mod node;
 pub mod packed;

@@ -26,6 +26,7 @@ use crate::error::StartError;
 use crate::identity::Identities;
 use crate::lanes::{Lanes, Spread};
 use crate::live::Hub;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::plugins::{self, Opening, Plugins};
 use crate::routing::CurrentRouting;
@@ -306,7 +307,8 @@ impl Starting {
         lanes.handle(0).spawn(watch);
         let again = plugins::pull_again(shared.plugins.clone());
         lanes.handle(0).spawn(again);
-        give_back_memory();
+        // Recovery reads whole files of the log: 16 MB that an idle node would hold for ever.
+        memory::give_back();
         Ok(Running {
             shared,
             endpoint,
@@ -492,17 +494,6 @@ impl Starting {
                 "the admin thread did not start",
             ))),
         }
-    }
-}
-
-/// Recovery reads whole files of the log, and glibc keeps what it freed of such sizes: 16 MB that
-/// an idle node would hold for ever.
-fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    #[expect(unsafe_code, reason = "glibc has no safe name for it")]
-    // SAFETY: malloc_trim takes no pointers and may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

@@ -22,6 +22,7 @@ use crate::backup::{BackupError, Backups};
 use crate::clock::{Clock, wall_ms};
 use crate::disk::Disk;
 use crate::mailbox::{Inbox, Mailbox};
+use crate::memory::{AtRest, REST};
 use crate::metrics::Metrics;
 use crate::plugins::Plugins;
 
@@ -97,9 +98,16 @@ pub(crate) fn start(
     let jobs_join = std::thread::Builder::new()
         .name("waypost-log-jobs".into())
         .spawn(move || {
-            while let Ok(job) = jobs_in.recv() {
-                if done.send(job.run(&RealVfs)).is_err() {
-                    return;
+            let mut memory = AtRest::default();
+            loop {
+                match jobs_in.recv_timeout(REST) {
+                    Ok(job) => {
+                        if done.send(job.run(&RealVfs)).is_err() {
+                            return;
+                        }
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => memory.give_back(),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 }
             }
         })?;

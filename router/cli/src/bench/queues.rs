@@ -29,6 +29,8 @@ const SPREAD_MESSAGES: u64 = 400_000;
 const FILL_WINDOW: u64 = 16_384;
 /// Messages that get an ack state of their own: every other one is acked.
 const OUT_OF_ORDER: u64 = 200_000;
+/// After so long a node has given back what the load needed.
+const AT_REST: Duration = Duration::from_secs(8);
 /// Bytes of the WAL that a start reads at most.
 const WAL_BYTES: usize = 64 << 20;
 /// A backlog for one that catches up, far beyond the node's cache.
@@ -123,10 +125,12 @@ pub fn million(bench: &Bench) -> Result<Vec<Figure>> {
             fill(&client, MILLION, |_| "bench/0".to_owned(), 1).await?;
             Ok(())
         })?;
+        std::thread::sleep(AT_REST);
         memory.push(rss(&target)? - idle);
         block(target.connect(), async |client| {
             ack_every_other(&client, OUT_OF_ORDER).await
         })?;
+        std::thread::sleep(AT_REST);
         acked.push(rss(&target)? - idle);
         drop(target);
         let again = Target::node_again(dir.path())?;
