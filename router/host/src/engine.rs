@@ -18,7 +18,7 @@ use crate::imports::{self, HostState};
 use crate::plugin::{Checked, Plugin, PluginSpec, Role, Source};
 use crate::sink::{NoSink, Sink};
 use crate::ticker::Ticker;
-use crate::{Limits, verify};
+use crate::{Limits, messaging, verify};
 
 /// How an engine is set up.
 ///
@@ -138,16 +138,26 @@ impl Engine {
         verify::check_magic(&bytes)?;
         let digest = cache::digest_hex(&bytes);
         let component = self.component(&bytes, &digest)?;
-        verify::check_imports(wasm, &component, &spec.grants)?;
-        let role = choose_role(&verify::roles(wasm, &component)?, spec.role)?;
-        let exports = verify::check_exports(wasm, &component, role)?;
-        let refuse = |error: wasmtime::Error| LoadErrorKind::Compile {
-            detail: format!("{error:#}"),
+        let is_messaging = messaging::is_guest(wasm, &component)?;
+        verify::check_imports(wasm, &component, &spec.grants, is_messaging)?;
+        let (role, exports) = if is_messaging {
+            let role = messaging::role(spec.role)?;
+            (role, verify::check_handler(wasm, &component)?)
+        } else {
+            let role = choose_role(&verify::roles(wasm, &component)?, spec.role)?;
+            (role, verify::check_exports(wasm, &component, role)?)
+        };
+        let refuse = |error: wasmtime::Error| match is_messaging {
+            true => messaging::wrong_imports(&error),
+            false => LoadErrorKind::Compile {
+                detail: format!("{error:#}"),
+            },
         };
         let instance_pre = self.0.linker.instantiate_pre(&component).map_err(refuse)?;
         let checked = Checked {
             component,
             role,
+            is_messaging,
             digest,
             exports,
             instance_pre,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::plugin::Role;
 use crate::schema::SettingsError;
 
 /// Why the engine does not start.
@@ -121,6 +122,14 @@ pub enum LoadErrorKind {
     Schema {
         /// What is wrong with it, and where.
         detail: String,
+    },
+    /// A guest of `wasi:messaging` in a role that is not its.
+    #[error("exports {item}, which runs in the role filter, and the role {asked} was asked for")]
+    MessagingRole {
+        /// The export.
+        item: String,
+        /// The role that was asked for.
+        asked: Role,
     },
     /// An import or export at a version that does not fit.
     #[error("{direction} {item}, but this router speaks {offered}")]

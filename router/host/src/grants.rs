@@ -2,6 +2,8 @@
 
 use waypost_wire::Filter;
 
+use crate::messaging;
+
 /// What a plugin may import. `payload` needs no grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grants {
@@ -78,6 +80,16 @@ impl Grants {
         }
     }
 
+    /// The grant that an import needs, as [`Plugin::imports`](crate::Plugin::imports) gives it. What
+    /// a guest of `wasi:messaging` sends without it is refused, one by one.
+    pub fn needed_by(import: &str) -> Option<&'static str> {
+        if messaging::is_sending(import) {
+            return Some("publish");
+        }
+        let (interface, _) = import.split_once('.')?;
+        Grants::NAMES.into_iter().find(|name| *name == interface)
+    }
+
     /// Whether a topic may be published to.
     pub(crate) fn may_publish(&self, topic: &str) -> bool {
         self.publish
@@ -103,6 +115,21 @@ mod tests {
             .collect();
         assert_eq!(granted, ["log", "clock", "random", "metrics"]);
         assert!(none.has("payload") && none.has("types"));
+    }
+
+    #[test]
+    fn an_import_tells_the_grant_that_it_needs() {
+        for (import, grant) in [
+            ("state.get", Some("state")),
+            ("clock.now-ms", Some("clock")),
+            ("payload.read", None),
+            ("wasi:messaging/types.message.data", None),
+            ("wasi:messaging/producer.send", Some("publish")),
+            ("wasi:messaging/request-reply.reply", Some("publish")),
+            ("wasi:messaging/request-reply.request", None),
+        ] {
+            assert_eq!(Grants::needed_by(import), grant, "{import}");
+        }
     }
 
     #[test]

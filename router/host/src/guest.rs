@@ -80,14 +80,7 @@ fn classify(store: &mut Store<HostState>, error: &wasmtime::Error) -> CallError 
     let (kind, message) = if let Some(passed) = error.downcast_ref::<DeadlinePassed>() {
         (CallErrorKind::Deadline, passed.to_string())
     } else if let Some(error) = error.downcast_ref::<HostCallError>() {
-        let kind = match error {
-            HostCallError::TooMany { .. } => CallErrorKind::HostCalls,
-            HostCallError::InSchema { .. } => CallErrorKind::Trap,
-            HostCallError::NoState { .. } | HostCallError::NoRandomness { .. } => {
-                CallErrorKind::Internal
-            }
-        };
-        (kind, error.to_string())
+        (kind(error), error.to_string())
     } else if let Some(refusal) = refusal {
         (CallErrorKind::Memory, refusal)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
@@ -103,6 +96,31 @@ fn classify(store: &mut Store<HostState>, error: &wasmtime::Error) -> CallError 
         message,
         backtrace,
         instance_lost: true,
+    }
+}
+
+fn kind(error: &HostCallError) -> CallErrorKind {
+    match error {
+        HostCallError::TooMany { .. } => CallErrorKind::HostCalls,
+        HostCallError::InSchema { .. } => CallErrorKind::Trap,
+        HostCallError::TooManyHeld { .. } | HostCallError::HeldBytes { .. } => {
+            CallErrorKind::Memory
+        }
+        HostCallError::NoState { .. }
+        | HostCallError::NoRandomness { .. }
+        | HostCallError::NotHeld { .. } => CallErrorKind::Internal,
+    }
+}
+
+/// One that the host met before it entered the guest: what the guest holds leaves no room.
+impl From<HostCallError> for CallError {
+    fn from(error: HostCallError) -> CallError {
+        CallError {
+            kind: kind(&error),
+            message: error.to_string(),
+            backtrace: None,
+            instance_lost: true,
+        }
     }
 }
 

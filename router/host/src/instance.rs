@@ -21,6 +21,7 @@ use crate::guest::{cut, enter, internal, refused, run, store};
 use crate::imports::{HostState, Phase, Surroundings};
 use crate::interest::Interest;
 use crate::message::{ARENA_BYTES_MAX, MessageRef, Packed, one, wanted_headers};
+use crate::messaging::{self, HandleParams, HandleReturn};
 use crate::plugin::{Loaded, Role};
 use crate::verdict::{Verdict, Verdicts};
 
@@ -99,9 +100,18 @@ impl Instance {
                 .get_func(&mut store, index)
                 .ok_or_else(|| failed("its exports are not those of its component".into()))
         };
-        let (init, call) = (function(plugin.init)?, function(plugin.call)?);
+        let init = plugin.init.map(&mut function).transpose()?;
+        let call = function(plugin.call)?;
         let wake = plugin.wake.map(function).transpose()?;
-        let interest = init_guest(&plugin, &mut store, init, number)?;
+        let interest = match init {
+            Some(init) => init_guest(&plugin, &mut store, init, number)?,
+            None => messaging::interest(),
+        };
+        if plugin.is_messaging {
+            // Only an instance knows which of its resources are the host's.
+            call.typed::<HandleParams, HandleReturn>(&store)
+                .map_err(|error| failed(format!("{}: {error:#}", messaging::HANDLE)))?;
+        }
         store.data_mut().state.end();
         Ok(Instance {
             plugin: plugin.clone(),
@@ -137,7 +147,7 @@ impl Instance {
 
     /// Runs the plugin on a batch: one verdict for each message, in order. More messages than the
     /// plugin takes at once become several calls into it, and one message a call for
-    /// [`Role::Each`]; the deadline is that of each call into the guest. If any of them fails, all
+    /// [`Role::Each`] and guests of `wasi:messaging`; the deadline is that of each call into the guest. If any of them fails, all
     /// of this one has failed, and the caller throws `effects` away.
     ///
     /// It blocks the thread for as long as the guest runs, at most the CPU time that
@@ -217,6 +227,9 @@ impl Instance {
         plugin: &Loaded,
         batch: &[MessageRef<'_>],
     ) -> Result<Verdicts, CallError> {
+        if plugin.is_messaging {
+            return self.call_handler(plugin, batch);
+        }
         if plugin.role == Role::Each {
             return self.call_each(plugin, batch);
         }
@@ -295,6 +308,39 @@ impl Instance {
         Ok(Verdicts::each(verdicts))
     }
 
+    /// One call for each message; one that the guest fails on costs that message only.
+    fn call_handler(
+        &mut self,
+        plugin: &Loaded,
+        batch: &[MessageRef<'_>],
+    ) -> Result<Verdicts, CallError> {
+        let mut verdicts = Vec::new();
+        for (position, message) in batch.iter().enumerate() {
+            let state = self.store.data_mut();
+            let before = (state.published.len(), state.published_output);
+            let received = messaging::Message::received(message);
+            let received = state.hold_message("a call", received)?;
+            let (answer,): HandleReturn = self.enter::<HandleParams, HandleReturn>(
+                plugin,
+                position,
+                &batch[position..=position],
+                |_| (received,),
+            )?;
+            if let Err(error) = answer {
+                let state = self.store.data_mut();
+                state.published.truncate(before.0);
+                state.published_output = before.1;
+                verdicts.resize(position, Verdict::Pass);
+                verdicts.push(Verdict::Failed(cut(error.to_string()).into()));
+            }
+        }
+        if verdicts.is_empty() {
+            return Ok(Verdicts::all_passed(batch.len()));
+        }
+        verdicts.resize(batch.len(), Verdict::Pass);
+        Ok(Verdicts::each(verdicts))
+    }
+
     /// One call into the guest, with messages of which the first is number `first` of the caller's.
     fn enter<'p, P, R>(
         &'p mut self,
@@ -320,7 +366,8 @@ impl Instance {
         }
         let params = params(&self.packed);
         // SAFETY: the component's function was compared with these types, for the role that this
-        // is, when the plugin was loaded (`verify::check_exports`).
+        // is, when the plugin was loaded (`verify::check_exports`), or when this instance was made
+        // (`handle` of a guest of `wasi:messaging`).
         let result = unsafe { enter::<P, R>(&mut self.store, self.call, budget, phase, params) };
         self.store.data_mut().payloads.end();
         result

@@ -3,7 +3,8 @@
 //! An [`Engine`] loads a [`Plugin`] from a component: checks it item by item, compiles it in a
 //! child process or takes it from a cache that only this node can have written. A plugin makes
 //! [`Instance`]s; a thread that owns one calls it with a batch of [`MessageRef`]s and gets
-//! [`Verdicts`]. The contract with the guest is `wit/plugin.wit`.
+//! [`Verdicts`]. The contract with the guest is `wit/plugin.wit`; guests of `wasi:messaging` run
+//! behind an adapter, which has `wit/wasi-messaging`.
 //!
 //! What a call does beside its answer (writes to its state, messages of its own) goes through
 //! [`Effects`], which the caller keeps or throws away; a plugin imports only what its [`Grants`]
@@ -35,6 +36,7 @@ mod interest;
 mod lent;
 mod limits;
 mod message;
+mod messaging;
 mod plugin;
 mod schema;
 mod sink;

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use crate::imports::HostCallError;
+
 /// Limits of one plugin. Each says for what it holds: an instance, a call into the guest, or all
 /// instances together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memories of an instance together, in bytes. Default 64 MiB: a batch of 1 MiB, a few
+    /// Linear memories of an instance together, in bytes, and what the host holds for a guest of
+    /// `wasi:messaging`. Default 64 MiB: a batch of 1 MiB, a few
     /// times over, and the 1–4 MB that the runtime of a scripting language takes. No more than
     /// [`EngineOptions::memory_bytes_max`](crate::EngineOptions::memory_bytes_max).
     pub memory_bytes: usize,
@@ -88,6 +91,8 @@ impl Limits {
 pub(crate) struct Accountant {
     memory_bytes: usize,
     memory_bytes_max: usize,
+    /// What the host holds for the guest, which counts as its memory.
+    held_bytes: usize,
     table_elements: usize,
     table_elements_max: usize,
     refused: Option<String>,
@@ -98,6 +103,7 @@ impl Accountant {
         Accountant {
             memory_bytes: 0,
             memory_bytes_max: limits.memory_bytes,
+            held_bytes: 0,
             table_elements: 0,
             table_elements_max: limits.table_elements,
             refused: None,
@@ -107,6 +113,23 @@ impl Accountant {
     /// What was refused since the last look: guests usually trap after it, and this says why.
     pub(crate) fn take_refusal(&mut self) -> Option<String> {
         self.refused.take()
+    }
+
+    /// Counts what the host holds for the guest, which was `before` and is `after` bytes.
+    pub(crate) fn hold(&mut self, before: usize, after: usize) -> Result<(), HostCallError> {
+        let held = self.held_bytes.saturating_sub(before).saturating_add(after);
+        let bytes = self.memory_bytes.saturating_add(held);
+        let limit = self.memory_bytes_max;
+        if bytes > limit && after > before {
+            return Err(HostCallError::HeldBytes { bytes, limit });
+        }
+        self.held_bytes = held;
+        Ok(())
+    }
+
+    /// So many bytes are held no more.
+    pub(crate) fn let_go(&mut self, bytes: usize) {
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
     }
 
     /// Bytes of all memories.
@@ -126,9 +149,10 @@ impl ResourceLimiter for Accountant {
             .memory_bytes
             .saturating_sub(current)
             .saturating_add(desired);
-        if total > self.memory_bytes_max || maximum.is_some_and(|maximum| desired > maximum) {
+        let all = total.saturating_add(self.held_bytes);
+        if all > self.memory_bytes_max || maximum.is_some_and(|maximum| desired > maximum) {
             self.refused = Some(format!(
-                "memory of {total} bytes, limit {}",
+                "memory of {all} bytes, limit {}",
                 self.memory_bytes_max
             ));
             return Ok(false);
@@ -181,6 +205,25 @@ mod tests {
         );
         assert!(accountant.memory_growing(60, 100, None).expect("no error"));
         assert_eq!(accountant.memory_bytes(), 100);
+    }
+
+    #[test]
+    fn what_is_held_for_a_guest_counts_as_its_memory() {
+        let limits = Limits {
+            memory_bytes: 100,
+            ..Limits::default()
+        };
+        let mut accountant = Accountant::new(&limits);
+        assert!(accountant.memory_growing(0, 60, None).expect("no error"));
+        assert_eq!(accountant.hold(0, 30), Ok(()));
+        let error = accountant.hold(30, 41).expect_err("101 in all");
+        assert_eq!(
+            error.to_string(),
+            "memory of 101 bytes, with what its messages hold, limit 100"
+        );
+        assert!(!accountant.memory_growing(60, 71, None).expect("no error"));
+        accountant.let_go(30);
+        assert!(accountant.memory_growing(60, 71, None).expect("no error"));
     }
 
     #[test]

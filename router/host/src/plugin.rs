@@ -14,6 +14,7 @@ use crate::engine::Shared;
 use crate::error::{InstanceError, LoadErrorKind};
 use crate::imports::{HostState, Surroundings};
 use crate::instance::{Instance, read_schema};
+use crate::messaging;
 use crate::schema::{SettingsError, SettingsSchema};
 use crate::sink::LogMeter;
 use crate::verify::{self, Exports};
@@ -125,7 +126,9 @@ pub(crate) struct Loaded {
     pub(crate) spec: PluginSpec,
     pub(crate) around: Arc<Surroundings>,
     pub(crate) role: Role,
-    pub(crate) init: ComponentExportIndex,
+    /// A guest of `wasi:messaging`: [`Loaded::call`] is its `handle`, and it has no `init`.
+    pub(crate) is_messaging: bool,
+    pub(crate) init: Option<ComponentExportIndex>,
     pub(crate) call: ComponentExportIndex,
     pub(crate) wake: Option<ComponentExportIndex>,
     pub(crate) instance_pre: InstancePre<HostState>,
@@ -145,6 +148,7 @@ pub(crate) struct Loaded {
 pub(crate) struct Checked {
     pub component: Component,
     pub role: Role,
+    pub is_messaging: bool,
     pub digest: String,
     pub exports: Exports,
     pub instance_pre: InstancePre<HostState>,
@@ -169,6 +173,7 @@ impl Plugin {
         let Checked {
             component,
             role,
+            is_messaging,
             digest,
             exports,
             instance_pre,
@@ -208,22 +213,26 @@ impl Plugin {
             .transpose()
             .and_then(|text| text.map(|text| SettingsSchema::parse(&text)).transpose())
             .map_err(|detail| LoadErrorKind::Schema { detail })?;
-        let settings = schema
-            .as_ref()
-            .map_or(Ok(()), |schema| schema.check(&spec.settings));
+        let settings = match &schema {
+            Some(schema) => schema.check(&spec.settings),
+            None if is_messaging => messaging::check_settings(&spec.settings),
+            None => Ok(()),
+        };
+        let sends = imports.iter().any(|import| messaging::is_sending(import));
         Ok(Plugin(Arc::new(Loaded {
-            init: export(&exports.lifecycle, "init")?,
-            call: export(&exports.role, role.function())?,
+            init: optional(&exports.lifecycle, "init")?,
+            call: export(&exports.role, exports.function)?,
             wake,
             reads_payloads: imports_from("payload."),
             uses_state: imports_from("state."),
-            publishes: imports_from("publish."),
+            publishes: imports_from("publish.") || (sends && spec.grants.publish.is_some()),
             living: AtomicU32::new(0),
             next_instance: AtomicU32::new(0),
             engine,
             spec,
             around,
             role,
+            is_messaging,
             instance_pre,
             digest,
             imports,
@@ -243,19 +252,24 @@ impl Plugin {
         self.0.role
     }
 
-    /// The functions that its component imports, such as `log.log`; all are of the contract.
+    /// The functions that its component imports, such as `log.log`, or, of a guest of
+    /// `wasi:messaging`, `wasi:messaging/producer.send`.
     pub fn imports(&self) -> &[String] {
         &self.0.imports
     }
 
-    /// The interfaces of the contract that its component exports and this host calls, with their
-    /// versions, such as `waypost:plugin/filter@0.1.1`.
+    /// The interfaces that its component exports and this host calls, with their versions, such as
+    /// `waypost:plugin/filter@0.1.1`.
     pub fn exports(&self) -> &[String] {
         &self.0.exports
     }
 
-    /// The version of the contract that its component was built with.
+    /// The version of the contract that its component was built with, or
+    /// `wasi:messaging@0.2.0-draft`.
     pub fn contract(&self) -> &str {
+        if self.0.is_messaging {
+            return messaging::CONTRACT;
+        }
         let versions = self
             .0
             .exports
@@ -278,7 +292,7 @@ impl Plugin {
     }
 
     /// Whether its calls have effects beside their answers: it was granted `state` or `publish`, and
-    /// imports it. Such a plugin must be called with one batch at a time, and the next only when
+    /// imports it, or imports what sends. Such a plugin must be called with one batch at a time, and the next only when
     /// what came of the one before was accepted or refused.
     pub fn is_serial(&self) -> bool {
         self.0.uses_state || self.0.publishes

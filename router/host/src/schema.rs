@@ -261,7 +261,7 @@ fn number(text: &str) -> Option<f64> {
     (is_plain && parsed.is_finite()).then_some(parsed)
 }
 
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(128).collect()
 }
 

@@ -25,6 +25,9 @@ pub enum Verdict {
     },
     /// It goes to the dead-letter queue.
     DeadLetter(Option<Box<str>>),
+    /// The plugin says that it failed on this message, and how: treat it as the plugin's `on_error`
+    /// says. What it published for this message is gone; others of the call are not touched.
+    Failed(Box<str>),
     /// The plugin's answer for this message breaks a rule: treat it as the plugin's `on_error` says.
     Violation(Box<Violation>),
 }

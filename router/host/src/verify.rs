@@ -21,6 +21,7 @@ use crate::bindings::{
 };
 use crate::error::LoadErrorKind;
 use crate::grants::Grants;
+use crate::messaging;
 use crate::plugin::Role;
 
 const MAGIC: &[u8; 4] = b"\0asm";
@@ -109,6 +110,11 @@ fn of_contract(name: &str) -> Option<(&str, &str)> {
     Some(rest.split_once('@').unwrap_or((rest, "")))
 }
 
+/// Whether a component that exports this has a role of the contract, whatever version it is.
+pub(crate) fn is_role(name: &str) -> bool {
+    of_contract(name).is_some_and(|(interface, _)| Role::from_name(interface).is_some())
+}
+
 /// Within 0.MINOR.x functions and interfaces are only added, so what a component uses is there or
 /// is not, and any patch version fits.
 pub(crate) fn is_compatible(version: &str) -> bool {
@@ -117,14 +123,20 @@ pub(crate) fn is_compatible(version: &str) -> bool {
     major == Some(VERSION.0) && minor == Some(VERSION.1) && parts.next().flatten().is_some()
 }
 
-/// Checks all imports: that they are offered, and granted.
+/// Checks all imports: that they are offered, and granted. What a guest of `wasi:messaging` imports
+/// of it needs no grant: its world names it, used or not. To send does.
 pub(crate) fn check_imports(
     engine: &Engine,
     component: &Component,
     grants: &Grants,
+    is_messaging: bool,
 ) -> Result<(), LoadErrorKind> {
     let ty = component.component_type();
     for (name, import) in ty.imports(engine) {
+        if let Some(checked) = messaging::check_import(engine, is_messaging, name, &import.ty) {
+            checked?;
+            continue;
+        }
         let Some((interface, version)) = of_contract(name) else {
             return Err(unknown_import(name));
         };
@@ -153,11 +165,13 @@ pub(crate) fn check_imports(
     Ok(())
 }
 
-/// The functions that a component imports, as `interface.function`; its imports were checked.
+/// The functions that a component imports, as `interface.function`, those of `wasi:messaging` with
+/// their package; its imports were checked.
 pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<String> {
     let ty = component.component_type();
     let mut found = Vec::new();
     for (name, import) in ty.imports(engine) {
+        found.extend(messaging::import_names(engine, name, &import.ty));
         let (Some((interface, _)), ComponentItem::ComponentInstance(instance)) =
             (of_contract(name), &import.ty)
         else {
@@ -209,7 +223,9 @@ pub(crate) fn roles(engine: &Engine, component: &Component) -> Result<Vec<Role>,
             .map(|(name, _)| name.to_owned())
             .collect();
         return Err(LoadErrorKind::NoRole {
-            expected: Role::ALL.map(|role| versioned(role.name())).join(", "),
+            expected: Role::ALL.map(|role| versioned(role.name())).join(", ")
+                + ", "
+                + &messaging::versioned(messaging::HANDLER),
             found: if names.is_empty() {
                 "nothing".into()
             } else {
@@ -223,8 +239,11 @@ pub(crate) fn roles(engine: &Engine, component: &Component) -> Result<Vec<Role>,
 
 /// The interfaces that a component exports and a host calls, by the names that they have there.
 pub(crate) struct Exports {
-    pub lifecycle: String,
+    /// Not there for a guest of `wasi:messaging`.
+    pub lifecycle: Option<String>,
     pub role: String,
+    /// The function of that.
+    pub function: &'static str,
     pub wakes: Option<String>,
     pub schema: Option<String>,
 }
@@ -232,9 +251,8 @@ pub(crate) struct Exports {
 impl Exports {
     /// Their names, those that are there.
     pub fn into_names(self) -> Vec<String> {
-        let needed = [self.lifecycle, self.role];
-        let optional = [self.wakes, self.schema].into_iter().flatten();
-        needed.into_iter().chain(optional).collect()
+        let all = [self.lifecycle, Some(self.role), self.wakes, self.schema];
+        all.into_iter().flatten().collect()
     }
 }
 
@@ -257,11 +275,27 @@ pub(crate) fn check_exports(
             .then(|| export(interface, function, check))
             .transpose()
     };
+    let init: TypeCheck = check!(InitParams<'static>, InitReturn);
     Ok(Exports {
-        lifecycle: export("lifecycle", "init", check!(InitParams<'static>, InitReturn))?,
+        lifecycle: Some(export("lifecycle", "init", init)?),
+        function: role.function(),
         role: export(role.name(), role.function(), role.type_check())?,
         wakes: optional("wakes", "on-timer", check!((), TimerReturn))?,
         schema: optional("schema", "settings", check!((), SettingsReturn))?,
+    })
+}
+
+/// Checks what a guest of `wasi:messaging` exports: one function.
+pub(crate) fn check_handler(
+    engine: &Engine,
+    component: &Component,
+) -> Result<Exports, LoadErrorKind> {
+    Ok(Exports {
+        lifecycle: None,
+        role: messaging::check_handler(engine, component)?,
+        function: messaging::HANDLE,
+        wakes: None,
+        schema: None,
     })
 }
 

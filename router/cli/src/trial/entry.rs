@@ -100,7 +100,7 @@ fn word(verdict: &Result<Verdict, CallError>) -> &'static str {
         Ok(Verdict::Reject(_)) => "reject",
         Ok(Verdict::Retry { .. }) => "retry",
         Ok(Verdict::DeadLetter(_)) => "dead-letter",
-        Ok(Verdict::Violation(_)) | Err(_) => "failed",
+        Ok(Verdict::Failed(_) | Verdict::Violation(_)) | Err(_) => "failed",
     }
 }
 
@@ -123,7 +123,10 @@ impl Entry<'_> {
 
     /// Whether it meets the plugin's `on_error`.
     pub fn is_failed(&self) -> bool {
-        matches!(self.verdict, Ok(Verdict::Violation(_)) | Err(_))
+        matches!(
+            self.verdict,
+            Ok(Verdict::Failed(_) | Verdict::Violation(_)) | Err(_)
+        )
     }
 
     /// The message as it goes on, where it does so changed.
@@ -176,6 +179,9 @@ impl Entry<'_> {
                 if let Some(delay_ms) = delay_ms {
                     object.insert("delay_ms".into(), (*delay_ms).into());
                 }
+            }
+            Ok(Verdict::Failed(text)) => {
+                object.insert("error".into(), text.as_ref().into());
             }
             Ok(Verdict::Violation(violation)) => {
                 object.insert("error".into(), violation.rule.to_string().into());

@@ -170,7 +170,7 @@ fn next_of(entry: &Entry<'_>, role: Role, on_error: OnError, to: &[String]) -> N
         Ok(
             Verdict::Drop(_) | Verdict::Reject(_) | Verdict::Retry { .. } | Verdict::DeadLetter(_),
         ) => end(entry.word()),
-        Ok(Verdict::Violation(_)) | Err(_) => match on_error {
+        Ok(Verdict::Failed(_) | Verdict::Violation(_)) | Err(_) => match on_error {
             OnError::Pass => Next::Same,
             OnError::DeadLetter => end("failed: dead-letter"),
             OnError::Reject => end("failed: reject"),

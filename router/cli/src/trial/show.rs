@@ -82,6 +82,7 @@ fn about(entry: &Entry<'_>, destinations: &[String]) -> String {
                 .join(", ")
         }
         Ok(Verdict::Retry { delay_ms: Some(ms) }) => format!("after {ms} ms"),
+        Ok(Verdict::Failed(text)) => printable(text),
         Ok(Verdict::Violation(violation)) => violation.rule.to_string(),
         Err(error) => printable(&error.to_string()),
         Ok(Verdict::Pass | Verdict::Edit(_) | Verdict::Retry { delay_ms: None }) => String::new(),

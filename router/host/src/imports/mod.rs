@@ -6,7 +6,7 @@
 //! its deadline as any other: between two calls it looks at the tick.
 //!
 //! This part holds what a store carries; `basics` has what is granted by default, `state` and
-//! `publish` (with `timer`) what is not.
+//! `publish` (with `timer`) what is not. What guests of `wasi:messaging` import is in `messaging`.
 
 mod basics;
 mod publish;
@@ -24,11 +24,13 @@ use crate::effects::Published;
 use crate::grants::Grants;
 use crate::lent::{LentPayloads, LentState};
 use crate::limits::Accountant;
+use crate::messaging;
 use crate::sink::{LOG_LINE_BYTES_MAX, LogMeter, Sink};
 use crate::ticker::Deadline;
 use crate::verify::versioned;
 
 pub(crate) use basics::READ_BYTES_MAX;
+pub(crate) use publish::Refused;
 
 /// How much a log line matters.
 #[derive(ComponentType, Lift, Lower, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +91,8 @@ pub(crate) struct HostState {
     pub published: Vec<Published>,
     /// How much of it there is, over all calls into the guest that share one limit.
     pub published_output: Output,
+    /// What a guest of `wasi:messaging` holds.
+    pub held: messaging::Held,
     /// What the guest last asked `timer` for, until someone looks.
     pub timer: Option<u32>,
     metrics: basics::Metrics,
@@ -106,6 +110,12 @@ pub(crate) enum HostCallError {
     NoState { import: &'static str },
     #[error("{import}: the system gives no randomness")]
     NoRandomness { import: &'static str },
+    #[error("more than {limit} messages, clients and options held, the last by {import}")]
+    TooManyHeld { limit: usize, import: &'static str },
+    #[error("memory of {bytes} bytes, with what its messages hold, limit {limit}")]
+    HeldBytes { bytes: usize, limit: usize },
+    #[error("{import}: the handle is of something else")]
+    NotHeld { import: &'static str },
 }
 
 impl HostState {
@@ -119,6 +129,7 @@ impl HostState {
             state: LentState::default(),
             published: Vec::new(),
             published_output: Output::default(),
+            held: messaging::Held::default(),
             timer: None,
             metrics: basics::Metrics::default(),
             host_calls_left: 0,
@@ -135,7 +146,7 @@ impl HostState {
 
     /// Counts a call of an import; every one of them begins with this.
     #[inline]
-    fn enter(&mut self, import: &'static str) -> Result<(), HostCallError> {
+    pub(crate) fn enter(&mut self, import: &'static str) -> Result<(), HostCallError> {
         if self.phase == Phase::Schema {
             return Err(HostCallError::InSchema { import });
         }
@@ -170,5 +181,6 @@ pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     basics::payload(&mut linker.instance(&versioned("payload"))?)?;
     state::link(&mut linker.instance(&versioned("state"))?)?;
     publish::link(&mut linker.instance(&versioned("publish"))?)?;
-    publish::link_timer(&mut linker.instance(&versioned("timer"))?)
+    publish::link_timer(&mut linker.instance(&versioned("timer"))?)?;
+    messaging::link(linker)
 }

@@ -20,53 +20,81 @@ const TIMER_MS_MIN: u32 = 10;
 const FIELDS_BYTES_SPARE: usize = 1_024;
 const HEADER_BYTES_SPARE: usize = 8;
 
+/// Why a message is not published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub refusal: PublishRefusal,
+    /// A sentence.
+    pub why: String,
+}
+
+impl Refused {
+    fn new(refusal: PublishRefusal, why: impl Into<String>) -> Refused {
+        let why = why.into();
+        Refused { refusal, why }
+    }
+}
+
 impl HostState {
     fn publish(&mut self, (cause, message): PublishParams) -> PublishAnswer {
         self.enter("publish.publish")?;
+        let taken = self.take_published(cause, message);
+        Ok(taken.map_err(|refused| self.bare(&refused)))
+    }
+
+    /// Takes a message that the guest publishes for message `cause` of its call.
+    pub(crate) fn take_published(&mut self, cause: u32, message: Outgoing) -> Result<(), Refused> {
         let cause = match self.phase {
-            Phase::Init | Phase::Schema => return Ok(Err(PublishRefusal::NotNow)),
+            Phase::Init | Phase::Schema => {
+                let why = "nothing can be published before the first call";
+                return Err(Refused::new(PublishRefusal::NotNow, why));
+            }
             Phase::Wake => 0,
             Phase::Call { first, messages } if cause < messages => first + cause,
             Phase::Call { messages, .. } => {
                 let why = format!("message {cause} as the cause, of {messages}");
-                return Ok(self.refuse(PublishRefusal::Invalid, &why));
+                return Err(Refused::new(PublishRefusal::Invalid, why));
             }
         };
         let bytes = outgoing_len(&message);
         let fields = bytes - message.payload.len() + message.headers.len() * HEADER_BYTES_SPARE;
         if fields > FIELDS_BYTES_MAX - FIELDS_BYTES_SPARE {
             let why = format!("{fields} bytes beside the payload, limit {FIELDS_BYTES_MAX}");
-            return Ok(self.refuse(PublishRefusal::Invalid, &why));
+            return Err(Refused::new(PublishRefusal::Invalid, why));
         }
-        Ok(self.take(cause, bytes, message))
+        self.take(cause, bytes, message)
     }
 
-    fn take(&mut self, cause: u32, bytes: usize, message: Outgoing) -> Result<(), PublishRefusal> {
+    fn take(&mut self, cause: u32, bytes: usize, message: Outgoing) -> Result<(), Refused> {
         let around = self.around.clone();
-        let message = match outgoing(&around.limits, message) {
-            Ok(message) => message,
-            Err(rule) => return self.refuse(PublishRefusal::Invalid, &rule.to_string()),
-        };
+        let message = outgoing(&around.limits, message)
+            .map_err(|rule| Refused::new(PublishRefusal::Invalid, rule.to_string()))?;
         if !around.grants.may_publish(&message.topic) {
             let why = format!("topic '{}' is not granted", message.topic);
-            return self.refuse(PublishRefusal::Forbidden, &why);
+            return Err(Refused::new(PublishRefusal::Forbidden, why));
         }
         let mut output = self.published_output;
         output.messages += 1;
         output.bytes += bytes;
         let limits = &around.limits;
         if output.messages > limits.emitted_messages || output.bytes > limits.emitted_bytes {
-            return Err(PublishRefusal::Full);
+            let (messages, bytes) = (limits.emitted_messages, limits.emitted_bytes);
+            let why = format!("a call may publish {messages} messages and {bytes} bytes");
+            return Err(Refused::new(PublishRefusal::Full, why));
         }
         self.published_output = output;
         self.published.push(Published { cause, message });
         Ok(())
     }
 
-    /// The guest gets a bare refusal; its author finds the reason in the log.
-    fn refuse(&self, refusal: PublishRefusal, why: &str) -> Result<(), PublishRefusal> {
-        self.log(Level::Warn, &format!("refused to publish: {why}"));
-        Err(refusal)
+    /// The guest gets a bare refusal; its author finds the reason in the log, where the refusal
+    /// does not say it all.
+    fn bare(&self, refused: &Refused) -> PublishRefusal {
+        let Refused { refusal, why } = refused;
+        if matches!(refusal, PublishRefusal::Forbidden | PublishRefusal::Invalid) {
+            self.log(Level::Warn, &format!("refused to publish: {why}"));
+        }
+        *refusal
     }
 }
 

@@ -8,6 +8,7 @@ mod effects;
 mod hostile;
 mod loading;
 mod malformed;
+mod messaging;
 mod quakes;
 mod support;
 mod verdicts;

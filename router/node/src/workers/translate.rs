@@ -47,6 +47,11 @@ pub(super) fn translate(verdict: waypost_host::Verdict, of: &MessageRef<'_>) -> 
         Guest::Reject(reason) => Verdict::Reject(text(reason)),
         Guest::Retry { delay_ms } => Verdict::Retry(delay_ms.map_or(0, u64::from)),
         Guest::DeadLetter(reason) => Verdict::DeadLetter(text(reason)),
+        Guest::Failed(text) => Verdict::Failed(Failure {
+            kind: "error",
+            text: text.into(),
+            backtrace: None,
+        }),
         Guest::Violation(violation) => Verdict::Failed(Failure {
             kind: "output",
             text: violation.to_string(),

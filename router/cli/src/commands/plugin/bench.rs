@@ -378,7 +378,7 @@ fn verdict_bytes(verdict: &Verdict) -> usize {
             .map(|message| message.topic.len() + message.payload.len() + headers(&message.headers))
             .sum(),
         Verdict::To(to) => 4 * to.as_slice().len(),
-        Verdict::Pass | Verdict::Retry { .. } | Verdict::Violation(_) => 0,
+        Verdict::Pass | Verdict::Retry { .. } | Verdict::Failed(_) | Verdict::Violation(_) => 0,
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use waypost_host::{
-    Engine, HeaderInterest, Instance, InstanceError, Interest, PayloadInterest, Plugin, PluginSpec,
-    Source,
+    Engine, Grants, HeaderInterest, Instance, InstanceError, Interest, PayloadInterest, Plugin,
+    PluginSpec, Source,
 };
 use waypost_supply::{KeyId, Signature, TrustedKeys};
 
@@ -143,10 +143,10 @@ impl Verified {
     fn grants(&self) -> Vec<String> {
         let mut grants: Vec<String> = Vec::new();
         for import in self.plugin.imports() {
-            let interface = import.split('.').next().unwrap_or_default();
-            let needs_none = interface == "payload";
-            if !needs_none && !grants.iter().any(|grant| grant == interface) {
-                grants.push(interface.to_owned());
+            if let Some(grant) = Grants::needed_by(import)
+                && !grants.iter().any(|known| known == grant)
+            {
+                grants.push(grant.to_owned());
             }
         }
         grants
