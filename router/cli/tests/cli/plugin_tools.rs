@@ -343,6 +343,55 @@ fn state_published_messages_and_timers_are_shown_and_undone() {
 }
 
 #[test]
+fn a_guest_of_wasi_messaging_is_verified_and_tested_as_others_are() {
+    let home = Home::new();
+    let guest = fixture("puppet-messaging");
+    let verified = home.ok(&["plugin", "verify", &guest]);
+    for expected in [
+        "is a plugin that this router can run",
+        "wasi:messaging@0.2.0-draft",
+        "wasi:messaging/incoming-handler@0.2.0-draft",
+        "wasi:messaging/producer.send",
+    ] {
+        assert!(verified.contains(expected), "{expected}: {verified}");
+    }
+    let said = home.ok(&["plugin", "verify", &guest, "--json"]);
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(said["role"], "filter");
+    assert_eq!(said["contract"], "wasi:messaging@0.2.0-draft");
+    assert_eq!(said["grants"], serde_json::json!(["publish"]));
+    let error = home.fails(&["plugin", "verify", &guest, "--role", "route"], 1);
+    assert!(
+        error.contains("runs in the role filter, and the role route was asked for"),
+        "{error}"
+    );
+    let error = home.fails(&["plugin", "verify", &guest, "--set", "limit=1"], 1);
+    assert!(error.contains("setting 'limit' is unknown"), "{error}");
+
+    let message = |orders: &str| {
+        format!(
+            "{{\"topic\":\"a/b\",\"payload\":\"loud\",\
+             \"headers\":{{\"do\":\"{orders}\",\"to\":\"out/x\"}}}}"
+        )
+    };
+    let orders = ["", "upper", "upper;fail other why", "trap"];
+    let input = home.write("in.jsonl", &(orders.map(message).join("\n") + "\n"));
+    let test = ["plugin", "test", &guest, "--input", &input];
+    let output = home.run(&[&test[..], &["--json"]].concat());
+    let lines = json_lines(&text(&output.stdout));
+    let verdicts: Vec<_> = lines.iter().map(|line| &line["verdict"]).collect();
+    assert_eq!(verdicts, ["pass", "pass", "failed", "failed"], "{output:?}");
+    assert_eq!(lines[1]["published"][0]["topic"], "out/x", "{output:?}");
+    assert_eq!(lines[1]["published"][0]["payload"], "LOUD", "{output:?}");
+    assert_eq!(lines[2]["error"], "other: why", "{output:?}");
+    assert!(lines[2].get("published").is_none(), "{output:?}");
+    let shown = text(&home.run(&test).stdout);
+    for expected in ["published out/x", "other: why", "trap: "] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+}
+
+#[test]
 fn a_build_says_what_is_missing_and_where_it_failed() {
     let home = Home::new();
     let manifest = |steps: &str, needs: &str| {

@@ -11,6 +11,7 @@
 //! | [`signatures`] | components that no trusted key signed |
 //! | [`shadow`] | versions beside the one that serves: differences, loops, promotion under load |
 //! | [`effects`] | plugins that ask for later, fail for good, keep state, publish, are woken |
+//! | [`messaging`] | guests of `wasi:messaging`: what they send, and what they fail on |
 //! | [`restart`] | what must be there after a clean stop |
 //! | [`kill`], [`kill_state`] | what must be there after SIGKILL, of queues and of what plugins keep |
 //! | [`greeting`], [`frames`], [`rights`], [`clients`] | bytes, identities and clients that misbehave |
@@ -50,6 +51,7 @@ mod kill_state;
 mod live;
 mod main_path;
 mod manage;
+mod messaging;
 mod once;
 mod plugins;
 mod pulls;
