@@ -102,6 +102,27 @@ fn a_message_that_a_guest_fails_on_meets_on_error_and_no_other_does() {
 }
 
 #[test]
+fn errors_of_a_guest_do_not_take_it_out_of_service() {
+    harness::run(async {
+        let breaker = "on_error = \"reject\"\nbreaker = { failures = 2 }";
+        let node = Setup::new(&through(breaker)).start().await;
+        let client = node.client().await;
+        for _ in 0..5 {
+            let confirmed = publish(&client, &[order("x", "", "fail other why")]).await;
+            let exception = confirmed[0].exception.clone().unwrap();
+            assert!(
+                exception.text.ends_with("error: other: why"),
+                "{exception:?}"
+            );
+        }
+        publish_all(&client, &[order("good", "", "")]).await;
+        assert_eq!(texts(&client, "q").await, ["good"]);
+        assert_eq!(node.running.alarms(), Vec::<String>::new());
+        node.stop().await;
+    });
+}
+
+#[test]
 fn on_error_and_grants_are_the_configurations() {
     harness::run(async {
         // Without the grant it runs, and what it sends is refused.
