@@ -87,17 +87,12 @@ fn act(message: &Message, to: &str, verb: &str, rest: &str) -> String {
             options.set_timeout_ms(1);
             options.set_expected_replies(1);
             let asked = client().and_then(|client| request(&client, to, message, Some(options)));
-            told(asked.map(|replies| drop(replies)))
+            told(asked.map(drop))
         }
         "show" => shown(message),
-        "data" => told(Ok(message.set_data(rest.as_bytes()))),
-        "type" => told(Ok(message.set_content_type(rest))),
-        "add" => told(Ok(message.add_metadata(words[0], &words[1..].join(" ")))),
-        "remove" => told(Ok(message.remove_metadata(rest))),
-        "meta" => {
-            let pairs = words.chunks_exact(2);
-            let pairs: Vec<_> = pairs.map(|w| (w[0].to_owned(), w[1].to_owned())).collect();
-            told(Ok(message.set_metadata(&pairs)))
+        "data" | "type" | "add" | "remove" | "meta" => {
+            change(message, verb, rest);
+            "ok".into()
         }
         "keep" => {
             (0..number(0)).for_each(|_| forget(made(number(1))));
@@ -120,6 +115,27 @@ fn act(message: &Message, to: &str, verb: &str, rest: &str) -> String {
             String::new()
         }
         _ => format!("no such order: {verb}"),
+    }
+}
+
+/// One order that changes the message.
+fn change(message: &Message, verb: &str, rest: &str) {
+    match verb {
+        "data" => message.set_data(rest.as_bytes()),
+        "type" => message.set_content_type(rest),
+        "add" => {
+            let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
+            message.add_metadata(key, value);
+        }
+        "remove" => message.remove_metadata(rest),
+        _ => {
+            let words: Vec<&str> = rest.split(' ').collect();
+            let pairs = words.chunks_exact(2);
+            let pairs: Vec<_> = pairs
+                .map(|pair| (pair[0].to_owned(), pair[1].to_owned()))
+                .collect();
+            message.set_metadata(&pairs);
+        }
     }
 }
 
