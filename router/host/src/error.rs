@@ -267,7 +267,7 @@ pub enum CallErrorKind {
     /// It used more CPU time than it may.
     #[error("deadline passed")]
     Deadline,
-    /// It trapped after it was refused memory.
+    /// It trapped after it was refused memory, or holds more of `wasi:messaging` than it may.
     #[error("out of memory")]
     Memory,
     /// It called imports more often than it may.
