@@ -60,14 +60,14 @@ struct Held {
 pub(super) enum Behind {
     Work(Work),
     /// From another worker.
-    Apart(Active),
+    Apart(Box<Active>),
 }
 
 impl Behind {
     fn active(self, surroundings: &Surroundings) -> Active {
         match self {
             Behind::Work(work) => Active::new(work, surroundings),
-            Behind::Apart(active) => active,
+            Behind::Apart(active) => *active,
         }
     }
 
@@ -120,7 +120,7 @@ impl Worker {
                     Task::Work(work) => self.take(Behind::Work(work)),
                     Task::Apart(mut active, away) => {
                         active.away = Some(away);
-                        self.take(Behind::Apart(*active));
+                        self.take(Behind::Apart(active));
                     }
                     Task::Adopt(id, kept) => self.calls.adopt(id, kept),
                     Task::Retire(routing) => self.calls.retire(&routing),
