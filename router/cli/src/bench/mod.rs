@@ -17,6 +17,7 @@ mod nacked;
 mod outcome;
 mod pace;
 mod plan;
+mod platform;
 mod process;
 mod queues;
 mod report;

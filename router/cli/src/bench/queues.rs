@@ -346,13 +346,13 @@ pub(super) fn block<T>(connect: Connect, body: impl AsyncFnOnce(Client) -> Resul
 }
 
 /// Work on a thread of its own while something else is measured.
-struct Beside {
+pub(super) struct Beside {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<Result<()>>,
 }
 
 impl Beside {
-    fn start(
+    pub(super) fn start(
         connect: Connect,
         body: impl AsyncFnOnce(Client, Arc<AtomicBool>) -> Result<()> + Send + 'static,
     ) -> Result<Beside> {
@@ -365,7 +365,7 @@ impl Beside {
         Ok(Beside { stop, thread })
     }
 
-    fn stop(self) -> Result<()> {
+    pub(super) fn stop(self) -> Result<()> {
         self.stop.store(true, Relaxed);
         self.thread
             .join()

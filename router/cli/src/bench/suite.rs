@@ -17,13 +17,14 @@ use super::machine;
 use super::nacked;
 use super::outcome::Outcome;
 use super::plan::{Durability, Length, Mode, Plan};
+use super::platform;
 use super::process::{Process, this_binary};
 use super::queues;
 use super::stamp::Shape;
 use super::target::{Plugin, Setup, Target};
 
 /// A guest that passes everything and looks at nothing.
-const NOOP: &[u8] = include_bytes!("../../../../tests/fixtures/plugins/noop.wasm");
+pub(super) const NOOP: &[u8] = include_bytes!("../../../../tests/fixtures/plugins/noop.wasm");
 /// Payload of the runs with plugins.
 const JSON_BYTES: usize = 700;
 /// How long an idle node is left alone before its memory is read.
@@ -155,6 +156,15 @@ const FIGURES: &[(&str, Runner)] = &[
     }),
     ("queue nacked", |suite| {
         nacked::nacked(suite.bench, suite.length)
+    }),
+    ("plugin deploys", |suite| {
+        platform::deploys(suite.bench, suite.length)
+    }),
+    ("plugin watched", |suite| {
+        platform::watched(suite.bench, suite.length)
+    }),
+    ("plugin hostile", |suite| {
+        platform::hostile(suite.bench, suite.length)
     }),
     ("many queues", |suite| {
         crowd::queues(suite.bench, suite.many)
