@@ -440,7 +440,8 @@ impl<V: Vfs> Shard<V> {
         }
         // What a queue has by its id is there, whoever brought it; a producer's own repeat says that
         // the whole was taken before.
-        if batch.is_whole && is_partly_repeat && (is_partly_new || is_partly_known) {
+        let is_transaction = batch.transaction.is_some();
+        if is_transaction && is_partly_repeat && (is_partly_new || is_partly_known) {
             return Err(PublishError::Partly);
         }
         let next = |id: &SlotId| self.slots.get(id).map_or(0, |slot| slot.queue.next());

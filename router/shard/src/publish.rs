@@ -78,7 +78,7 @@ pub struct Batch {
     pub count: u32,
     /// What goes into queues.
     pub parts: Vec<Part>,
-    /// All inputs are taken, or none.
+    /// All inputs are taken, or none; those that a producer sends again were taken before.
     pub is_whole: bool,
     /// With a whole batch: it takes part in queues that are synced only, and this is acked in the
     /// same set.

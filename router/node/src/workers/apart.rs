@@ -3,11 +3,12 @@
 //! A plugin whose calls run into their limits takes the time of its worker, and so that of every
 //! publisher whose batches run there. When its failed calls have taken more than an
 //! [`Allowance`](waypost_core::allowance::Allowance), the batches that come to it move to one more
-//! worker, which yields to all others; also the one in which that shows, from where it stands.
+//! worker, which yields to all others: each from the call that it would make next.
 //!
 //! Invariants: a lane's batches leave in the order in which they came: while one of them is away,
-//! those behind it go after it, by the worker that the lane belongs to, and nobody else. What a
-//! serial plugin may see stays with the first worker.
+//! those behind it go after it or wait for it, and none overtakes. What a serial plugin may see
+//! stays with the first worker. A lane whose batches come to no such plugin any more is back when
+//! those that are away are done.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,26 +22,33 @@ use crate::mailbox::Inbox;
 use crate::routing::{Bound, Service};
 
 /// How much the worker apart yields to others.
+#[cfg(target_os = "linux")]
 const NICE: i32 = 10;
-/// When a lane that waits for its batches that are away looks again, in ms.
-const LOOK_AGAIN_MS: u64 = 2;
-/// So many lanes are remembered before those that are back are looked for.
-const LANES_MAX: usize = 256;
+/// When a lane that waits for its batches that are away looks again, in ms; it is told before.
+const LOOK_AGAIN_MS: u64 = 100;
 
 /// A batch that is away; dropped when it is done.
-pub(super) struct Away(Arc<AtomicU32>);
-
-impl Away {
-    fn new(count: &Arc<AtomicU32>) -> Away {
-        count.fetch_add(1, Ordering::Relaxed);
-        Away(count.clone())
-    }
+pub(super) struct Away {
+    lane: u64,
+    count: Arc<AtomicU32>,
+    home: Arc<Inbox<Task>>,
 }
 
 impl Drop for Away {
     fn drop(&mut self) {
         // Whoever sees that none is away sees what they did as well.
-        self.0.fetch_sub(1, Ordering::Release);
+        if self.count.fetch_sub(1, Ordering::Release) == 1 {
+            self.home.push(Task::Back(self.lane));
+        }
+    }
+}
+
+/// The worker apart ends when all that could send it something have ended.
+pub(super) struct Ending(pub Arc<Inbox<Task>>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.push(Task::Stop);
     }
 }
 
@@ -59,23 +67,27 @@ pub(super) enum Place {
     Apart,
     /// One that batches are given to.
     Beside {
-        apart: Arc<Inbox<Task>>,
+        /// Its own inbox.
+        home: Arc<Inbox<Task>>,
+        apart: Arc<Ending>,
         /// How many workers of this kind there are.
         count: usize,
         /// As [`Surroundings::troubled`].
         troubled: Arc<AtomicU64>,
-        /// By lane, how many of its batches are away.
+        /// By lane, how many of its batches are away. Without those of which none is.
         away: HashMap<u64, Arc<AtomicU32>>,
     },
 }
 
 impl Place {
-    pub fn apart() -> Place {
-        Place::Apart
-    }
-
-    pub fn beside(apart: Arc<Inbox<Task>>, count: usize, surroundings: &Surroundings) -> Place {
+    pub fn beside(
+        home: Arc<Inbox<Task>>,
+        apart: Arc<Ending>,
+        count: usize,
+        surroundings: &Surroundings,
+    ) -> Place {
         Place::Beside {
+            home,
             apart,
             count,
             troubled: surroundings.troubled.clone(),
@@ -89,67 +101,74 @@ impl Place {
 
     /// The worker's thread begins.
     pub fn enter(&self) {
+        // A thread's alone; elsewhere it would be the whole process's. Where it is not allowed, it
+        // shares as others do.
+        #[cfg(target_os = "linux")]
         if self.is_apart() {
-            // On Linux that is the thread's alone. Where it is not allowed, it shares as others do.
             let _ = rustix::process::nice(NICE);
         }
     }
-}
 
-impl Place {
     /// Where a batch goes whose turn in its lane it is.
     pub fn of(&mut self, work: &Work, now: impl Fn() -> u64) -> Where {
-        let Place::Beside {
-            count,
-            troubled,
-            away,
-            ..
-        } = self
-        else {
+        let Place::Beside { count, away, .. } = self else {
             return Where::Here;
         };
-        let is_calm = || {
-            let until = troubled.load(Ordering::Relaxed);
-            until == 0 || until <= now()
+        let Some(others) = away.get(&work.lane) else {
+            return Where::Here;
         };
-        if away.is_empty() && is_calm() {
+        if others.load(Ordering::Acquire) == 0 {
+            away.remove(&work.lane);
             return Where::Here;
         }
-        let is_away = match away.get(&work.lane) {
-            Some(others) if others.load(Ordering::Acquire) > 0 => true,
-            Some(_) => {
-                away.remove(&work.lane);
-                false
-            }
-            None => false,
-        };
-        match (is_away, may_leave(work)) {
-            (true, true) => Where::Apart,
-            (true, false) => Where::Later(LOOK_AGAIN_MS),
-            (false, true) if !is_calm() && comes_to_troubled(work, *count, now()) => Where::Apart,
-            (false, _) => Where::Here,
+        match may_leave(work) && comes_to_troubled(work, *count, now()) {
+            true => Where::Apart,
+            false => Where::Later(LOOK_AGAIN_MS),
         }
     }
 
-    /// Whether a batch in which a call of this plugin just failed goes on apart.
-    pub fn leaves(&self, work: &Work, bound: &Bound, now: u64) -> bool {
+    /// Whether a batch that would call this plugin now goes on apart.
+    #[inline]
+    pub fn leaves(&self, work: &Work, bound: &Bound, now: impl Fn() -> u64) -> bool {
         match self {
             Place::Apart => false,
-            Place::Beside { count, .. } => may_leave(work) && is_troubled(bound, *count, now),
+            Place::Beside {
+                count, troubled, ..
+            } => {
+                let until = troubled.load(Ordering::Relaxed);
+                until > 0 && {
+                    let now = now();
+                    until > now && is_troubled(bound, *count, now) && may_leave(work)
+                }
+            }
         }
     }
 
     /// Gives a batch to the worker apart.
     pub fn send(&mut self, active: Active) {
-        let Place::Beside { apart, away, .. } = self else {
+        let Place::Beside {
+            home, apart, away, ..
+        } = self
+        else {
             debug_assert!(false, "the worker apart has none beside it");
             return;
         };
-        if away.len() >= LANES_MAX {
-            away.retain(|_, others| others.load(Ordering::Acquire) > 0);
+        let lane = active.work.lane;
+        let count = away.entry(lane).or_default().clone();
+        count.fetch_add(1, Ordering::Relaxed);
+        let home = home.clone();
+        let ticket = Away { lane, count, home };
+        apart.0.push(Task::Apart(Box::new(active), ticket));
+    }
+
+    /// All of a lane that were away are done; since then more may have gone.
+    pub fn back(&mut self, lane: u64) {
+        if let Place::Beside { away, .. } = self
+            && let Some(others) = away.get(&lane)
+            && others.load(Ordering::Acquire) == 0
+        {
+            away.remove(&lane);
         }
-        let ticket = Away::new(away.entry(active.work.lane).or_default());
-        apart.push(Task::Apart(Box::new(active), ticket));
     }
 }
 
@@ -159,7 +178,7 @@ fn may_leave(work: &Work) -> bool {
     is_a_publishers && !work.is_dry && !any_route(work, |route| work.routing.table.is_serial(route))
 }
 
-/// Whether a batch comes to a plugin that is to be apart.
+/// Whether a batch comes to a plugin that is to be apart, as far as its first routes say.
 fn comes_to_troubled(work: &Work, count: usize, now: u64) -> bool {
     let routing = &work.routing;
     any_route(work, |route| {

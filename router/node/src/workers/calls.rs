@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use waypost_core::breaker::Admit;
@@ -408,8 +408,13 @@ impl Calls {
     /// Keeps the breaker, and what people see of it.
     fn tell(&self, bound: &Bound, answer: &Answer) {
         let kind = AlarmKind::PluginOutOfService;
-        match answer {
-            Answer::Failed(failure) if bound.guard.failed(self.clock.mono_ms()) => {
+        let failure = match answer {
+            Answer::Failed(failure) => Some(failure),
+            Answer::Verdicts(verdicts, _) => all_failed(verdicts),
+            _ => None,
+        };
+        match (failure, answer) {
+            (Some(failure), _) if bound.guard.failed(self.clock.mono_ms()) => {
                 let text = format!(
                     "it failed too often, last with {}: {}; its messages meet on_error until one \
                      that is tried passes",
@@ -417,10 +422,21 @@ impl Calls {
                 );
                 self.alarms.raise(kind, &bound.slot, text, wall_ms());
             }
-            Answer::AllPassed | Answer::Verdicts(..) if bound.guard.passed() => {
+            (None, Answer::AllPassed | Answer::Verdicts(..)) if bound.guard.passed() => {
                 self.alarms.clear(kind, &bound.slot);
             }
             _ => {}
+        }
+    }
+
+    /// A call failed: others waited for it, as far as this thread worked for it. A machine that
+    /// stalls is nobody's fault.
+    fn charge(&self, bound: &Bound, work: &Work, began: u64) {
+        let took = Duration::from_nanos(thread_cpu_ns().saturating_sub(began));
+        if !work.is_dry
+            && let Some(until) = bound.guard.took(self.clock.mono_ms(), took)
+        {
+            self.troubled.fetch_max(until, Relaxed);
         }
     }
 
@@ -434,8 +450,11 @@ impl Calls {
     ) -> Answer {
         let stats = &bound.stats;
         self.last = None;
+        // A new instance is a part of what a call costs: after a trap each needs one.
+        let began = thread_cpu_ns();
         if let Err(error) = self.instance(bound, plugin) {
             stats.failed(error.as_str(), false);
+            self.charge(bound, work, began);
             return Answer::failed("start", error);
         }
         let Some(kept) = self.instances.get_mut(&bound.id) else {
@@ -468,11 +487,10 @@ impl Calls {
             }
         }
         let mut effects = effects(&mut lent);
-        let (before, began) = (Instant::now(), self.cpu_ns.map(|_| thread_cpu_ns()));
+        let (before, entered) = (Instant::now(), self.cpu_ns.map(|_| thread_cpu_ns()));
         let result = kept.instance.call(batch, &mut effects);
-        self.cpu_ns = began.map(|began| thread_cpu_ns().saturating_sub(began));
-        let took = before.elapsed();
-        stats.called(took, items.len() as u64);
+        self.cpu_ns = entered.map(|entered| thread_cpu_ns().saturating_sub(entered));
+        stats.called(before.elapsed(), items.len() as u64);
         let published = std::mem::take(&mut effects.published);
         if work.is_dry {
             let _ = kept.instance.take_timer();
@@ -487,18 +505,20 @@ impl Calls {
                 Ok(published) => {
                     let each = verdicts.into_iter().zip(batch);
                     let each = each.map(|(verdict, message)| translate(verdict, message));
-                    return Answer::Verdicts(each.collect(), published);
+                    let verdicts: Vec<_> = each.collect();
+                    let is_failed = |verdict: &&Verdict| matches!(verdict, Verdict::Failed(_));
+                    if let Some(Verdict::Failed(failure)) = verdicts.iter().find(is_failed) {
+                        let text = format!("{}: {}", failure.kind, failure.text);
+                        stats.failed(text, false);
+                    }
+                    return Answer::Verdicts(verdicts, published);
                 }
                 Err(failure) => Answer::Failed(failure),
             },
             Err(error) => {
                 if error.kind != CallErrorKind::Unavailable {
                     stats.failed(error.to_string(), error.instance_lost);
-                    if !work.is_dry
-                        && let Some(until) = bound.guard.took(self.clock.mono_ms(), took)
-                    {
-                        self.troubled.fetch_max(until, Relaxed);
-                    }
+                    self.charge(bound, work, began);
                 }
                 if error.instance_lost {
                     self.instances.remove(&bound.id);
@@ -516,6 +536,18 @@ impl Calls {
         self.undo();
         answer
     }
+}
+
+/// The last failure of a call that gave nothing but failures.
+fn all_failed(verdicts: &[Verdict]) -> Option<&Failure> {
+    let mut last = None;
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Failed(failure) => last = Some(failure),
+            _ => return None,
+        }
+    }
+    last
 }
 
 /// What a call may touch: the state that was lent for it, if one was.

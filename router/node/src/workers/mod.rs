@@ -42,7 +42,7 @@ use crate::shard_thread::ShardHandle;
 pub(crate) use crate::shard_thread::Taken;
 use crate::tap::Taps;
 
-use apart::{Away, Place};
+use apart::{Away, Ending, Place};
 use calls::Kept;
 use worker::{Active, Worker};
 
@@ -106,6 +106,8 @@ enum Task {
     Work(Work),
     /// A batch that another worker began, or would have.
     Apart(Box<Active>, Away),
+    /// All batches of a lane that were with the worker apart are done.
+    Back(u64),
     /// An instance for batches to come.
     Adopt(u64, Kept),
     /// From here on batches come with this routing, but for some that are on their way.
@@ -147,17 +149,22 @@ impl Workers {
         let mut joins = Vec::new();
         let mut start = |name: String, mut worker: Worker, inbox: Arc<Inbox<Task>>| {
             let thread = std::thread::Builder::new().name(name).stack_size(2 << 20);
-            joins.push(thread.spawn(move || worker.run(&inbox))?);
+            joins.push(thread.spawn(move || {
+                // What comes after its end is dropped, however it ends: its publisher is told.
+                let inbox = Closing(inbox);
+                worker.run(&inbox.0);
+            })?);
             Ok::<_, std::io::Error>(())
         };
+        let count = count.max(1);
         let apart = Arc::new(Inbox::default());
-        let place = Place::apart();
-        let worker = Worker::new(false, place, surroundings.clone());
+        let worker = Worker::new(false, Place::Apart, surroundings.clone());
         start("waypost-plugin-apart".into(), worker, apart.clone())?;
-        for index in 0..count.max(1) {
+        let ending = Arc::new(Ending(apart.clone()));
+        for index in 0..count {
             let inbox = Arc::new(Inbox::default());
             inboxes.push(inbox.clone());
-            let place = Place::beside(apart.clone(), count.max(1), surroundings);
+            let place = Place::beside(inbox.clone(), ending.clone(), count, surroundings);
             let worker = Worker::new(index == SERIAL as usize, place, surroundings.clone());
             start(format!("waypost-plugin-{index}"), worker, inbox)?;
         }
@@ -229,7 +236,17 @@ impl Workers {
     /// Lets every worker finish what it has and end. Batches that wait for a plugin are given up:
     /// their publishers have no confirm, and send them again.
     pub fn stop(&self) {
-        self.all().for_each(|inbox| inbox.push(Task::Stop));
+        // The one apart ends after them.
+        self.inboxes.iter().for_each(|inbox| inbox.push(Task::Stop));
+    }
+}
+
+/// The inbox of a worker, while it lives.
+struct Closing(Arc<Inbox<Task>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) struct SlotState {
     table: Table,
     pending: Pending,
     /// What its queue has of the producer of the batch at work; asked for once a batch.
-    known: Option<Option<u64>>,
+    known: Option<(ProducerId, Option<u64>)>,
     /// The plugin was called with messages of the batch at work.
     is_touched: bool,
 }
@@ -155,13 +155,36 @@ impl States {
     /// The producer's highest number of which the slot has seen the effects.
     pub fn known(&mut self, slot: &Arc<str>, producer: ProducerId) -> Option<u64> {
         let state = self.slots.get_mut(slot)?;
-        if state.known.is_none() {
-            let queue = queue_name(slot);
-            let look =
-                move |shard: &mut waypost_shard::Shard<_>| shard.highest_of(&queue, &producer);
-            state.known = Some(self.shard.look(look).flatten());
+        if let Some((_, known)) = state.known.filter(|(of, _)| *of == producer) {
+            return known;
         }
-        state.known.flatten()
+        let queue = queue_name(slot);
+        let look = move |shard: &mut waypost_shard::Shard<_>| shard.highest_of(&queue, &producer);
+        let known = self.shard.look(look).flatten();
+        state.known = Some((producer, known));
+        known
+    }
+
+    /// The batch at work waits, and others come before it goes on; it wrote nothing. Gives the slots
+    /// that it came to, for [`States::resume`].
+    pub fn pause(&mut self) -> Vec<Arc<str>> {
+        let mut touched = Vec::new();
+        for (slot, state) in &mut self.slots {
+            state.known = None;
+            if std::mem::take(&mut state.is_touched) {
+                touched.push(slot.clone());
+            }
+        }
+        touched
+    }
+
+    /// A batch goes on that came to these slots before.
+    pub fn resume(&mut self, touched: Vec<Arc<str>>) {
+        for slot in touched {
+            if let Some(state) = self.slots.get_mut(&slot) {
+                state.is_touched = true;
+            }
+        }
     }
 
     /// What a slot wrote since is as if it had never been.

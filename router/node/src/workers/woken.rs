@@ -155,12 +155,7 @@ impl Worker {
                     hub: self.surroundings.hub.clone(),
                 }),
             };
-            let active = Active {
-                run: Run::of_published(table, limits, published),
-                work,
-                restarts: 0,
-                away: None,
-            };
+            let active = Active::with(work, Run::of_published(table, limits, published));
             self.drive(active, VecDeque::new());
         }
     }

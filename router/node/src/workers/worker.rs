@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use waypost_core::pipeline::{Failure, Outcome, Run, Step};
@@ -26,6 +26,8 @@ pub(super) struct Active {
     pub run: Run,
     /// How often it began anew, because what it had written must not wait with it.
     pub restarts: u32,
+    /// The slots with state that it came to before it had to wait.
+    touched: Vec<Arc<str>>,
     /// It came from another worker, which waits for it.
     pub away: Option<Away>,
 }
@@ -33,10 +35,16 @@ pub(super) struct Active {
 impl Active {
     fn new(work: Work, surroundings: &Surroundings) -> Active {
         let run = new_run(&work, surroundings);
+        Active::with(work, run)
+    }
+
+    /// A batch that is to go this way.
+    pub fn with(work: Work, run: Run) -> Active {
         Active {
             work,
             run,
             restarts: 0,
+            touched: Vec::new(),
             away: None,
         }
     }
@@ -52,6 +60,8 @@ const RESTART_PAUSE_MS_MAX: u64 = 30_000;
 /// A lane whose first batch waits: for a plugin, or for those before it that are elsewhere.
 struct Held {
     due: u64,
+    /// For those that are elsewhere.
+    is_for_others: bool,
     active: Active,
     behind: VecDeque<Behind>,
 }
@@ -81,7 +91,10 @@ impl Behind {
 
 enum Progress {
     Done(Outcome),
+    /// A plugin is to be called later.
     Hold(u64),
+    /// Those before it must be done.
+    Wait(u64),
     /// It is for the worker apart from here on.
     Leave,
 }
@@ -122,6 +135,7 @@ impl Worker {
                         active.away = Some(away);
                         self.take(Behind::Apart(active));
                     }
+                    Task::Back(lane) => self.back(lane),
                     Task::Adopt(id, kept) => self.calls.adopt(id, kept),
                     Task::Retire(routing) => self.calls.retire(&routing),
                     Task::Measure(reply) => self.calls.measure(&reply),
@@ -165,16 +179,20 @@ impl Worker {
             let progress = match self.place.of(&active.work, now) {
                 Where::Here => self.guarded(&mut active),
                 Where::Apart => Progress::Leave,
-                Where::Later(ms) => Progress::Hold(ms),
+                Where::Later(ms) => Progress::Wait(ms),
             };
             match progress {
-                Progress::Leave => self.place.send(active),
-                Progress::Hold(ms) => {
+                Progress::Leave => {
+                    self.calls.forget_old(&active.work.routing);
+                    self.place.send(active);
+                }
+                Progress::Hold(ms) | Progress::Wait(ms) => {
                     let lane = active.work.lane;
                     let due = self.surroundings.clock.mono_ms().saturating_add(ms);
                     self.due.insert((due, lane));
                     let held = Held {
                         due,
+                        is_for_others: matches!(progress, Progress::Wait(_)),
                         active,
                         behind,
                     };
@@ -231,6 +249,17 @@ impl Worker {
         self.calls.states.settle(is_taken);
     }
 
+    /// A lane that waits for those of its batches that were apart need not any longer.
+    fn back(&mut self, lane: u64) {
+        self.place.back(lane);
+        if self.held.get(&lane).is_some_and(|held| held.is_for_others)
+            && let Some(held) = self.held.remove(&lane)
+        {
+            self.due.remove(&(held.due, lane));
+            self.drive(held.active, held.behind);
+        }
+    }
+
     /// Goes on with the lanes whose pause is over.
     fn go_on(&mut self) {
         if self.due.is_empty() {
@@ -266,8 +295,10 @@ impl Worker {
             work,
             run,
             restarts,
+            touched,
             ..
         } = active;
+        self.calls.states.resume(std::mem::take(touched));
         // The batch as it came, parsed once: most plugins change little or nothing.
         let mut original = Vec::new();
         loop {
@@ -275,8 +306,7 @@ impl Worker {
             self.calls.cpu_ns = is_traced.then_some(0);
             // For the shadow of the version that is called, if the call counts.
             let mut offered = None;
-            let mut leaves = false;
-            let (answer, bound) = match run.step() {
+            let answer = match run.step() {
                 Step::Done => break,
                 Step::Hold { .. } if work.is_dry => {
                     run.not_called(&later());
@@ -295,7 +325,10 @@ impl Worker {
                     *run = new_run(work, &self.surroundings);
                     return Progress::Hold(ms.max(doubled.min(RESTART_PAUSE_MS_MAX)));
                 }
-                Step::Hold { ms } => return Progress::Hold(ms),
+                Step::Hold { ms } => {
+                    *touched = self.calls.states.pause();
+                    return Progress::Hold(ms);
+                }
                 Step::Call {
                     plugin,
                     route,
@@ -305,6 +338,10 @@ impl Worker {
                         original = parse(work.slab.iter(), work.receive_time_ms);
                     }
                     let bound = work.routing.bound.get(plugin as usize);
+                    let now = || self.surroundings.clock.mono_ms();
+                    if bound.is_some_and(|bound| self.place.leaves(work, bound, now)) {
+                        return Progress::Leave;
+                    }
                     // Most slots have no shadow, and most calls are not for it.
                     let shadowed = bound.filter(|b| b.shadow.samples() && !work.is_dry);
                     self.calls.cpu_ns = (is_traced || shadowed.is_some()).then_some(0);
@@ -318,7 +355,7 @@ impl Worker {
                         let said = |index: usize, to: &[Destination]| answer.said(index, to);
                         taps.called(&work.routing, (route, plugin), items, said);
                     }
-                    (answer, bound)
+                    answer
                 }
             };
             if is_traced {
@@ -332,11 +369,7 @@ impl Worker {
                         offered = None;
                     }
                 }
-                Answer::Failed(failure) => {
-                    run.failed(failure);
-                    let now = self.surroundings.clock.mono_ms();
-                    leaves = bound.is_some_and(|bound| self.place.leaves(work, bound, now));
-                }
+                Answer::Failed(failure) => run.failed(failure),
                 Answer::Unavailable(why) => run.unavailable(&why),
                 Answer::NotCalled(failure) => run.not_called(&failure),
                 Answer::Refused(code, why) => run.refused(code, why),
@@ -348,9 +381,6 @@ impl Worker {
             }
             if let Some((bound, job)) = offered {
                 bound.shadow.offer(job);
-            }
-            if leaves {
-                return Progress::Leave;
             }
         }
         let placeholder = Run::of_published(work.routing.table.clone(), self.limits(), Vec::new());

@@ -2,7 +2,7 @@
 //! messages that are tried later, a breaker, state that counts with what caused it, messages of a
 //! plugin's own, timers.
 
-use waypost_client::{Code, ExceptionKind, Message};
+use waypost_client::{Code, ExceptionKind, Message, ProducerOptions, PublisherOptions};
 
 use crate::harness::{self, Setup, drain, peek_all, publish, publish_all, repository, take, text};
 
@@ -141,6 +141,41 @@ fn state_counts_with_what_caused_it_and_outlives_restarts() {
         publish_all(&client, &[order("add n 1;get gone")]).await;
         let said = answers(&client).await;
         assert_eq!(said.last().unwrap(), "34;none");
+        node.stop().await;
+    });
+}
+
+/// What a queue of state knows of one producer says nothing of another, also where a batch of the
+/// first waits.
+#[test]
+fn one_producers_numbers_are_not_anothers_while_it_waits() {
+    harness::run(async {
+        let retry = "retry = { attempts = 4, pause = \"100ms\", pause_max = \"100ms\" }\n";
+        let config = through("puppet-effects", "transform", &format!("{GRANTS}{retry}"));
+        let node = Setup::new(&config).start().await;
+        let client = node.client().await;
+        let producer = async |name: &str| {
+            let options = PublisherOptions {
+                producer: Some(ProducerOptions::named(name)),
+                ..PublisherOptions::default()
+            };
+            client.publisher(options).await.unwrap()
+        };
+        let first = producer("first").await;
+        for _ in 0..5 {
+            let ticket = first.send(&order("add n 1")).await.unwrap();
+            assert_eq!(ticket.await.unwrap().exception, None);
+        }
+        let waits = first.send(&order("retry")).await.unwrap();
+        // Its own worker has it before what comes now, for there is one.
+        let mut second = producer("second").await.send(&order("add n 1")).await;
+        let stored = second.as_mut().unwrap().await.unwrap();
+        assert_eq!(stored.exception, None);
+        let given_up = waits.await.unwrap().exception.unwrap();
+        assert_eq!(given_up.kind, ExceptionKind::DeadLettered);
+        let third = first.send(&order("add n 1")).await.unwrap();
+        assert_eq!(third.await.unwrap().exception, None);
+        assert_eq!(answers(&client).await, ["1", "2", "3", "4", "5", "6", "7"]);
         node.stop().await;
     });
 }

@@ -1,9 +1,10 @@
 //! Hostile guests beside good ones, at load: the good ones' messages all arrive, once and in order,
 //! and each guilty one is explained.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use waypost_client::wire::slab::SlabBuilder;
 use waypost_client::{Client, Message};
 
 use crate::harness::{self, Setup, peek_all, repository};
@@ -35,6 +36,7 @@ fn config() -> String {
             "[[queue]]\nname = \"{name}\"\n\
              [[plugin]]\nname = \"{name}\"\nfile = {file:?}\nrole = \"transform\"\n\
              limits = {{ memory_bytes = \"8MiB\", output_bytes = \"1MiB\", deadline = \"20ms\" }}\n\
+             breaker = {{ failures = 1000 }}\n\
              [[route]]\nname = \"by-{name}\"\nfrom = \"{name}/#\"\nthrough = [\"{name}\"]\n\
              to = [\"queue:{name}\"]\n"
         )
@@ -160,8 +162,10 @@ fn mixed() -> String {
     )
 }
 
-async fn apart_ms(client: &Client) -> u64 {
-    client.plugins().info("bad").await.unwrap().apart_ms
+/// How long the bad slot is apart yet, and how many instances it has.
+async fn apart(client: &Client) -> (u64, u32) {
+    let detail = client.plugins().info("bad").await.unwrap();
+    (detail.apart_ms, detail.state.unwrap().instances)
 }
 
 #[test]
@@ -187,21 +191,83 @@ fn batches_that_go_apart_and_come_back_keep_their_order() {
         let mut tickets = send_some(true).await;
         let confirmed = tickets.remove(0).await.unwrap();
         assert!(confirmed.exception.is_some(), "the loop is dead-lettered");
-        assert!(apart_ms(&client).await > 0, "it took more than its share");
-        // On and on, over the moment at which its batches come back, and further.
+        let (ms, instances) = apart(&client).await;
+        assert!(ms > 0, "it took more than its share");
+        assert_eq!(instances, 1, "its own worker has none any more");
+        // On and on with some always under way, over the moment at which its batches come back, and
+        // further.
+        let mut tickets = VecDeque::from(tickets);
         let mut after = 0;
         while after < 20 {
             tickets.extend(send_some(false).await);
-            after += u32::from(apart_ms(&client).await == 0);
-            for ticket in tickets.drain(..) {
+            after += u32::from(apart(&client).await == (0, 2));
+            while tickets.len() > 300 {
+                let ticket = tickets.pop_front().unwrap();
                 assert_eq!(ticket.await.unwrap().exception, None);
             }
+        }
+        for ticket in tickets {
+            assert_eq!(ticket.await.unwrap().exception, None);
         }
         let held = peek_all(&client, "q").await;
         assert_eq!(held.len(), sent);
         for (n, (_, message)) in held.iter().enumerate() {
             assert_eq!(message.payload, n.to_string(), "in order");
         }
+        node.stop().await;
+    });
+}
+
+/// What a plugin with state may see stays with its worker: batches for it wait for those of their
+/// publisher that are apart.
+#[test]
+fn batches_for_a_plugin_with_state_wait_for_those_that_are_apart() {
+    harness::run(async {
+        let file = repository("tests/fixtures/plugins/puppet-effects.wasm");
+        let config = format!(
+            "{}[[plugin]]\nname = \"counts\"\nfile = {file:?}\nrole = \"transform\"\n\
+             grants = [\"log\", \"clock\", \"random\", \"state\", \"publish\", \"timer\"]\n\
+             publish = [\"none\"]\n\
+             [[route]]\nname = \"by-count\"\nfrom = \"count/#\"\nthrough = [\"counts\"]\n\
+             to = [\"queue:q\"]\n",
+            mixed()
+        );
+        let node = Setup::new(&config).start().await;
+        let client = node.client().await;
+        let publisher = client.publisher(Default::default()).await.unwrap();
+        let (mut tickets, mut sent) = (Vec::new(), 0);
+        for round in 0..200 {
+            // A batch of its own for each topic, so that some may go apart.
+            for (topic, what) in [
+                ("bad/x", "pass"),
+                ("good/x", "pass"),
+                ("count/x", "add n 1"),
+            ] {
+                let what = match (topic, round % 50) {
+                    ("bad/x", 0) => "loop",
+                    _ => what,
+                };
+                let mut slab = SlabBuilder::new();
+                for _ in 0..40 {
+                    slab.push_message(&order(topic, sent.to_string(), what));
+                    sent += 1;
+                    if what == "loop" {
+                        break;
+                    }
+                }
+                tickets.push(publisher.send_slab(&slab.finish()).await.unwrap());
+            }
+        }
+        for ticket in tickets {
+            ticket.await.unwrap();
+        }
+        let held = peek_all(&client, "q").await;
+        let dead = harness::queue(&client, "dead-letter").await.messages;
+        assert_eq!(dead, 4, "the loops");
+        assert_eq!(held.len() as u64 + dead, sent);
+        let numbers = held.iter().map(|(_, message)| harness::text(message));
+        let numbers: Vec<u64> = numbers.map(|text| text.parse().unwrap()).collect();
+        assert!(numbers.is_sorted(), "in order");
         node.stop().await;
     });
 }

@@ -17,9 +17,11 @@ use crate::harness::{self, peek_all, repository, text};
 use crate::raw::{self, Raw};
 
 const ID: [u8; 16] = [9; 16];
-/// Messages of a batch, and batches under way.
-const BATCH: u64 = 7;
-const AHEAD: u64 = 6;
+/// Messages of a batch at most, and messages under way.
+const BATCH: u64 = 9;
+const AHEAD: u64 = 42;
+/// Every so many messages go past the plugin.
+const PLAIN: u64 = 3;
 
 #[test]
 fn state_survives_kills_with_what_caused_it() {
@@ -33,7 +35,8 @@ fn kill_state_long() {
     rounds(300);
 }
 
-/// Every message counts one up and makes one more; the answer goes on in its header.
+/// Messages of `in` count one up each and make one more; the answer goes on in their header. Those of
+/// `plain` meet no plugin.
 fn sections() -> String {
     let file = repository("tests/fixtures/plugins/puppet-effects.wasm");
     format!(
@@ -41,6 +44,7 @@ fn sections() -> String {
          [[plugin]]\nname = \"p\"\nfile = {file:?}\nrole = \"transform\"\n\
          grants = [\"log\", \"clock\", \"random\", \"state\", \"publish\", \"timer\"]\n\
          publish = [\"other/#\"]\n\
+         [[queue]]\nname = \"plain\"\nfrom = [\"plain/#\"]\n\
          [[route]]\nname = \"r\"\nfrom = \"in/#\"\nthrough = [\"p\"]\nto = [\"queue:q\"]\n"
     )
 }
@@ -83,6 +87,14 @@ fn rounds(count: u32) {
     });
 }
 
+fn message(number: u64) -> Message {
+    match number % PLAIN {
+        0 => Message::new("plain/x", number.to_string()),
+        _ => Message::new("in/x", number.to_string())
+            .with_header("do", "add n 1;publish other/x 1 8"),
+    }
+}
+
 async fn one_round(home: &Path, model: &mut Model) {
     let child = Child::start(home, &sections()).await;
     look(&child.client().await, model).await;
@@ -102,15 +114,13 @@ async fn one_round(home: &Path, model: &mut Model) {
     let target = model.confirmed + model.pick(250);
     let (mut sent, mut settled) = (0, 0);
     while first + settled <= target {
-        while sent < settled + AHEAD * BATCH {
-            let message = |sequence: u64| {
-                let number = first + sequence - 1;
-                Message::new("in/x", number.to_string())
-                    .with_header("do", "add n 1;publish other/x 1 8")
-            };
-            let batch: Vec<Message> = (sent + 1..=sent + BATCH).map(message).collect();
-            stream.send(&raw::publish(sent + 1, &batch)).await;
-            sent += BATCH;
+        while sent < settled + AHEAD {
+            // Cut in other places whenever they come again.
+            let count = model.pick(BATCH);
+            let batch = (sent..sent + count).map(|before| message(first + before));
+            let frame = raw::publish(sent + 1, &batch.collect::<Vec<_>>());
+            stream.send(&frame).await;
+            sent += count;
         }
         let confirm = stream.confirm().await;
         for exception in &confirm.exceptions {
@@ -127,18 +137,24 @@ async fn one_round(home: &Path, model: &mut Model) {
 /// Each message is there once, in its order, with the count that it made, and so is what it caused.
 async fn look(client: &Client, model: &Model) {
     let held = peek_all(client, "q").await;
-    for (place, (_, message)) in held.iter().enumerate() {
-        let number = (place + 1).to_string();
-        assert_eq!(text(message), number, "at place {place}");
+    let numbers = (1..).filter(|number| number % PLAIN != 0);
+    for (place, ((_, message), number)) in held.iter().zip(numbers).enumerate() {
+        assert_eq!(text(message), number.to_string(), "at place {place}");
         let answers = message.headers.iter().find(|(name, _)| name == "answers");
         let (_, answers) = answers.expect("the header 'answers'");
-        let counted = format!("Ok({number});");
+        let counted = format!("Ok({});", place + 1);
         assert!(
             answers.starts_with(counted.as_bytes()),
             "{answers:?} at {number}"
         );
     }
-    assert!(held.len() as u64 >= model.confirmed);
+    let plain = peek_all(client, "plain").await;
+    for (place, (_, message)) in plain.iter().enumerate() {
+        let number = (place as u64 + 1) * PLAIN;
+        assert_eq!(text(message), number.to_string(), "at place {place}");
+    }
+    assert!(plain.len() as u64 >= model.confirmed / PLAIN);
+    assert!(held.len() as u64 >= model.confirmed - model.confirmed / PLAIN);
     let caused = harness::queue(client, "other").await.messages;
     assert_eq!(caused, held.len() as u64);
     assert_eq!(harness::queue(client, "dead-letter").await.messages, 0);
