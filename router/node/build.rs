@@ -9,8 +9,11 @@ fn main() -> io::Result<()> {
     let plugins = variable("CARGO_MANIFEST_DIR").join("../../plugins");
     let out = variable("OUT_DIR");
     for folder in sorted(&plugins.join("shelf"))? {
-        let name = folder.file_name().unwrap_or_default().to_os_string();
-        pack(&folder.join(name).with_extension("wasm"), &out)?;
+        // What several of them share is none itself.
+        if folder.join("waypost-plugin.toml").exists() {
+            let name = folder.file_name().unwrap_or_default().to_os_string();
+            pack(&folder.join(name).with_extension("wasm"), &out)?;
+        }
     }
     for component in sorted(&plugins.join("prebuilt"))? {
         pack(&component, &out)?;
@@ -19,20 +22,22 @@ fn main() -> io::Result<()> {
 }
 
 fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    println!("cargo::rerun-if-changed={}", folder.display());
     let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
     let mut paths = entries.collect::<io::Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
 }
 
-/// Writes `NAME.packed`: see `packed.rs`. Where the folder is none of a plugin, there is nothing.
+/// Writes `NAME.packed`: see `packed.rs`.
 fn pack(component: &Path, out: &Path) -> io::Result<()> {
-    if !component.is_file() {
-        return Ok(());
-    }
     println!("cargo::rerun-if-changed={}", component.display());
-    let bytes = fs::read(component)?;
+    let bytes = fs::read(component).map_err(|error| {
+        let path = component.display();
+        io::Error::new(
+            error.kind(),
+            format!("{path}: {error}; plugins/build makes it"),
+        )
+    })?;
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
     // A build to try something need not wait for the smallest.
     let is_release = env::var_os("PROFILE").is_some_and(|profile| profile == "release");

@@ -35,8 +35,8 @@ pub struct Limits {
     /// included. Default 1 s: one core. After a pause, one second's worth may be used at once; see
     /// [`Plugin::admit`](crate::Plugin::admit) for what becomes of what is over it.
     pub cpu_per_second: Duration,
-    /// Instances alive at once. Default 16: one for each thread that runs plugins, and the ones
-    /// that a new version makes beside them.
+    /// Instances alive at once. Default 16: one for each thread that runs plugins, one more where
+    /// its failed calls take long, and the ones that a new version makes beside them.
     pub instances: u32,
     /// Calls of imports in one call into the guest, or in `init`. Default 16,384, 64 for each
     /// message of a full batch. One more ends the call and its instance.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::metrics::resident_bytes;
 
-/// How long nothing is done before it is looked for.
+/// How long the log has had no work before it is looked for.
 pub(crate) const REST: Duration = Duration::from_secs(5);
 /// Less than this more than the last time is not worth it.
 const GROWN_BYTES: u64 = 1 << 20;
 
 /// Gives back what is free now.
 pub(crate) fn give_back() {
-    #[cfg(target_env = "gnu")]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "glibc has no safe name for it")]
     // SAFETY: malloc_trim takes no pointers and may be called at any time from any thread.
     unsafe {
@@ -28,7 +28,7 @@ pub(crate) struct AtRest {
 }
 
 impl AtRest {
-    /// Nothing was done for [`REST`].
+    /// The log had no work for [`REST`].
     pub fn give_back(&mut self) {
         let resident = resident_bytes().unwrap_or(0);
         if resident >= self.before.saturating_add(GROWN_BYTES) {

@@ -187,6 +187,7 @@ pub(crate) async fn serve(
     let epoch = producer.as_ref().map_or(0, |p| p.opened.epoch);
     let is_mandatory = open.mandatory || conn.node.routing.is_mandatory;
     let window = (window, limits.window_bytes);
+    let numbers = producer.is_some();
     let mut publisher = Publisher::new(conn, producer, is_mandatory, window);
     publisher.wants_receipts = open.receipts;
     publisher.asked = asked;
@@ -196,6 +197,7 @@ pub(crate) async fn serve(
         window_bytes,
         epoch,
         last_sequence,
+        numbers,
         ..Opened::default()
     };
     send.write_all(&control::bytes_of(FrameType::Opened, &opened))
@@ -340,13 +342,20 @@ impl<'a> Publisher<'a> {
                 FrameType::NumberFrom if self.producer.is_some() && self.is_fresh() => {
                     self.number_from = Some(parse_number_from(&frame)?);
                 }
-                _ => return Err(frame.unexpected("PUBLISH or TRANSACT").into()),
+                _ => return Err(frame.unexpected(self.expected()).into()),
             }
         }
         Ok(())
     }
 
-    /// Nothing has come on the stream yet.
+    fn expected(&self) -> &'static str {
+        match self.producer.is_some() && self.is_fresh() {
+            true => "NUMBER_FROM, PUBLISH or TRANSACT",
+            false => "PUBLISH or TRANSACT",
+        }
+    }
+
+    /// No batch has come on the stream yet.
     fn is_fresh(&self) -> bool {
         self.number_from.is_none() && self.session.next_sequence() == 1
     }

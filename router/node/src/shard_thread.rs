@@ -9,6 +9,7 @@ mod upkeep;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -99,15 +100,22 @@ pub(crate) fn start(
         .name("waypost-log-jobs".into())
         .spawn(move || {
             let mut memory = AtRest::default();
+            let mut was_busy = false;
             loop {
-                match jobs_in.recv_timeout(REST) {
+                // Once after each spell of work; an idle node is not woken.
+                let next = match was_busy {
+                    true => jobs_in.recv_timeout(REST),
+                    false => jobs_in.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                };
+                was_busy = next.is_ok();
+                match next {
                     Ok(job) => {
                         if done.send(job.run(&RealVfs)).is_err() {
                             return;
                         }
                     }
-                    Err(mpsc::RecvTimeoutError::Timeout) => memory.give_back(),
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => memory.give_back(),
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
         })?;

@@ -10,8 +10,8 @@ use crate::stop::{self, Misfit, Stop};
 /// fit into both.
 const DEPTH_MAX: usize = 3 * shelf_kit::json::DEPTH_MAX;
 /// Steps of a check: so many, and a few for each byte of the payload. What a schema does to each
-/// value once takes less; what grows with the power of the depth ends here. A step takes about 12 ns,
-/// so that this ends within the 1 ms that a call has for each message.
+/// value once takes less; what grows with the power of the depth ends here. A step takes about 12 ns:
+/// 0.6 ms, and 50 ms for each MiB.
 const STEPS: usize = 50_000;
 const STEPS_OF_A_BYTE: usize = 4;
 
@@ -214,7 +214,7 @@ impl<'a> Check<'a> {
             self.at(Step::Name(name), rules.properties[index].1, value)?;
         }
         for (pattern, at) in &rules.pattern_properties {
-            self.spend(name.len())?;
+            self.spend(1 + name.len())?;
             if pattern.is_match(name) {
                 is_covered = true;
                 self.at(Step::Name(name), *at, value)?;

@@ -134,6 +134,7 @@ pub fn values_of(values: &[Tree<'_>], place: &str) -> Read<(Vec<Vec<u8>>, String
         [one] => one.clone(),
         all => format!("one of {}", all.join(", ")),
     };
+    texts.sort();
     Ok((texts, shown))
 }
 

@@ -20,7 +20,7 @@ impl Check<'_> {
         }
         for (values, words) in &rules.one_of_values {
             let text = self.canonical(tree)?;
-            if !values.contains(&text) {
+            if values.binary_search(&text).is_err() {
                 return Err(self.misfit(|| format!("{}, expected {words}", shown(tree))));
             }
         }

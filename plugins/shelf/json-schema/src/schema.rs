@@ -25,6 +25,7 @@ pub(crate) enum Node {
 pub(crate) struct Rules {
     pub types: Option<Vec<Type>>,
     /// `enum` and `const`: as canonical texts, and as they are shown.
+    /// Sorted.
     pub one_of_values: Vec<(Vec<Vec<u8>>, String)>,
     /// And as they are written.
     pub bounds: Vec<(Bound, Number<'static>, String)>,

@@ -172,7 +172,7 @@ impl Client {
                 id: producer.id,
                 epoch: opened.epoch,
                 first: opened.last_sequence + 1,
-                in_records: producer.in_records,
+                in_records: producer.in_records || !opened.numbers,
             });
         }
         tokio::spawn(driver::drive(handle, shared.clone(), options, first));

@@ -15,6 +15,7 @@ async fn opened(session: &FakeSession) -> FakeStream {
         window_bytes: 1 << 20,
         epoch: 1,
         last_sequence: 40,
+        numbers: true,
         ..Opened::default()
     };
     stream

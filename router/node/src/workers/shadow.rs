@@ -26,6 +26,7 @@ use crate::routing::Bound;
 use crate::tap::Copy;
 
 /// The lowest priority that the system has for a thread.
+#[cfg(target_os = "linux")]
 const NICE: i32 = 19;
 
 /// A call of the serving version for the shadow of its slot, to be offered if the call counts. One
@@ -120,7 +121,9 @@ struct Judge {
 
 impl Judge {
     fn run(&mut self, jobs: &Receiver<Job>) {
-        // On Linux that is the thread's alone. Where it is not allowed, the bounds hold all the same.
+        // A thread's alone; elsewhere it would be the whole process's. Where it is not allowed, the
+        // bounds hold all the same.
+        #[cfg(target_os = "linux")]
         let _ = rustix::process::nice(NICE);
         while let Ok(job) = jobs.recv() {
             self.shadow.begins(&job);

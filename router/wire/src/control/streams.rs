@@ -229,4 +229,7 @@ pub struct Opened {
     /// Publisher with a producer: its highest sequence that is stored.
     #[prost(uint64, tag = "8")]
     pub last_sequence: u64,
+    /// Publisher with a producer: NUMBER_FROM may come.
+    #[prost(bool, tag = "9")]
+    pub numbers: bool,
 }

@@ -102,22 +102,33 @@ fn a_message_that_a_guest_fails_on_meets_on_error_and_no_other_does() {
 }
 
 #[test]
-fn errors_of_a_guest_do_not_take_it_out_of_service() {
+fn a_guest_that_gives_nothing_but_errors_goes_out_of_service() {
     harness::run(async {
-        let breaker = "on_error = \"reject\"\nbreaker = { failures = 2 }";
+        let breaker = "on_error = \"reject\"\nbreaker = { failures = 3, pause = \"1m\" }";
         let node = Setup::new(&through(breaker)).start().await;
         let client = node.client().await;
-        for _ in 0..5 {
+        let fails = async |want: &str| {
             let confirmed = publish(&client, &[order("x", "", "fail other why")]).await;
             let exception = confirmed[0].exception.clone().unwrap();
-            assert!(
-                exception.text.ends_with("error: other: why"),
-                "{exception:?}"
-            );
+            assert!(exception.text.contains(want), "{exception:?}");
+        };
+        // Others between are a sign of life, in the same call or in one of their own.
+        for _ in 0..4 {
+            fails("error: other: why").await;
+            let both = [order("good", "", ""), order("x", "", "fail other why")];
+            let confirmed = publish(&client, &both).await;
+            assert_eq!(confirmed[0].exception, None);
+            assert!(confirmed[1].exception.is_some());
         }
-        publish_all(&client, &[order("good", "", "")]).await;
-        assert_eq!(texts(&client, "q").await, ["good"]);
         assert_eq!(node.running.alarms(), Vec::<String>::new());
+        let info = client.plugins().info("p").await.unwrap();
+        assert!(info.errors[0].text.contains("other: why"), "{info:?}");
+        for _ in 0..3 {
+            fails("error: other: why").await;
+        }
+        fails("out of service").await;
+        assert_eq!(node.running.alarms().len(), 1);
+        assert_eq!(texts(&client, "q").await, ["good"; 4]);
         node.stop().await;
     });
 }
