@@ -4,6 +4,7 @@
 //! frame, its records copied together. What cannot go now is parked with its key, and read again
 //! when its turn comes ([`waypost_core::keyed`] decides).
 
+use bytes::BytesMut;
 use waypost_core::group::{Attempted, ConsumerId, Group};
 use waypost_core::keyed;
 use waypost_core::queue::NamedGroup;
@@ -215,8 +216,11 @@ impl<V: Vfs> Shard<V> {
             self.sync_soon(id, now);
             self.receipt(id, group, &dealt.passed, Outcome::Passed);
         }
+        // What goes to all of them is copied into one piece of memory, as large as the chunk at most.
+        let bytes = dealt.picks.iter().flatten().map(|picks| picks.bytes).sum();
+        let mut room = BytesMut::with_capacity(bytes);
         for picks in dealt.picks.into_iter().flatten() {
-            self.send_picks(id, group, chunk, picks);
+            self.send_picks(id, group, chunk, picks, &mut room);
         }
         dealt.passed.len() as u64
     }
@@ -271,7 +275,8 @@ impl<V: Vfs> Shard<V> {
                     break;
                 }
             }
-            self.send_picks(id, group, &chunk, picks);
+            let mut room = BytesMut::with_capacity(picks.bytes);
+            self.send_picks(id, group, &chunk, picks, &mut room);
         }
         true
     }
@@ -285,7 +290,14 @@ impl<V: Vfs> Shard<V> {
         Some(named.group.keys_mut()?.ready(consumer)?.0)
     }
 
-    fn send_picks(&mut self, id: SlotId, group: &str, chunk: &Chunk, picks: Picks) {
+    fn send_picks(
+        &mut self,
+        id: SlotId,
+        group: &str,
+        chunk: &Chunk,
+        picks: Picks,
+        room: &mut BytesMut,
+    ) {
         if picks.count == 0 {
             return;
         }
@@ -298,7 +310,7 @@ impl<V: Vfs> Shard<V> {
         let picked = Picked {
             time_ms: chunk.time_ms,
             runs: &picks.runs,
-            slab: chunk.slab.gather(&picks.spans, picks.count),
+            slab: chunk.slab.gather(&picks.spans, picks.count, room),
         };
         self.send(id, picks.consumer, picked);
     }

@@ -228,7 +228,7 @@ impl RangeSet {
             }
             let mut bits = Bits::of(window, *range);
             while let Some(next) = ranges.next_if(|next| is_within(window, next)) {
-                bits = bits.or(Bits::of(window, *next));
+                bits.set(window, *next);
             }
             self.change_bits(window, bits, is_in);
         }

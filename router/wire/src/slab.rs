@@ -85,16 +85,20 @@ impl Slab {
     }
 
     /// The records that lie in these spans, which [`Slab::records`] gave, joined where they touch:
-    /// shared if it is one span, copied otherwise.
-    pub fn gather(&self, spans: &[std::ops::Range<usize>], count: u32) -> Slab {
+    /// shared if it is one span, copied otherwise: to the end of `room`, from which they are split
+    /// off. It is large enough at best for several calls, which then need one allocation.
+    pub fn gather(
+        &self,
+        spans: &[std::ops::Range<usize>],
+        count: u32,
+        room: &mut BytesMut,
+    ) -> Slab {
         let bytes = match spans {
             [span] => self.bytes.slice(span.clone()),
             spans => {
-                let length = spans.iter().map(|span| span.len()).sum();
-                let mut bytes = BytesMut::with_capacity(length);
                 let parts = spans.iter().filter_map(|s| self.bytes.get(s.clone()));
-                parts.for_each(|part| bytes.extend_from_slice(part));
-                bytes.freeze()
+                parts.for_each(|part| room.extend_from_slice(part));
+                room.split().freeze()
             }
         };
         Slab::from_checked(bytes, count)

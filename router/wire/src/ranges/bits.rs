@@ -38,6 +38,20 @@ impl Bits {
         Bits::span(first, (range.last - base).min(WINDOW - 1))
     }
 
+    /// Adds a range that lies in a window. By words: acks name single offsets by the hundred.
+    #[inline]
+    pub fn set(&mut self, window: u64, range: Range) {
+        let base = window * WINDOW;
+        let (first, last) = (range.first - base, range.last - base);
+        if first / 64 != last / 64 {
+            *self = self.or(Bits::span(first, last));
+            return;
+        }
+        if let Some(word) = self.0.get_mut((first / 64) as usize) {
+            *word |= u64::MAX << (first % 64) & u64::MAX >> (63 - last % 64);
+        }
+    }
+
     pub fn or(self, other: Bits) -> Bits {
         Bits(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
