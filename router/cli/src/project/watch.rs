@@ -13,13 +13,14 @@ use super::{MANIFEST, Project};
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// What builds and tools make: never a source.
-const NEVER: [&str; 6] = [
+const NEVER: [&str; 7] = [
     "target",
     "node_modules",
     "__pycache__",
     ".git",
     ".venv",
     ".zig-cache",
+    ".compiled",
 ];
 
 /// A project's tests, which count beside its sources.

@@ -1,8 +1,11 @@
 //! `waypost plugin new|build|test|verify|bench`: a plugin from an empty folder, without a node.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -458,6 +461,101 @@ fn a_build_says_what_is_missing_and_where_it_failed() {
     assert!(
         shown.contains("built") && shown.contains("sha256:"),
         "{shown}"
+    );
+}
+
+/// Lines of a process that goes on, from both of its outputs.
+struct Said {
+    child: std::process::Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Said {
+    fn start(mut command: Command) -> Said {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("waypost starts");
+        let (send, lines) = mpsc::channel();
+        let outputs: [Box<dyn Read + Send>; 2] = [
+            Box::new(child.stdout.take().expect("it was piped")),
+            Box::new(child.stderr.take().expect("it was piped")),
+        ];
+        for output in outputs {
+            let send = send.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    let _ = send.send(line);
+                }
+            });
+        }
+        Said { child, lines }
+    }
+
+    /// Reads on until one line has this.
+    fn until(&self, wanted: &str) {
+        let mut seen = Vec::new();
+        while !seen
+            .last()
+            .is_some_and(|line: &String| line.contains(wanted))
+        {
+            let line = self.lines.recv_timeout(Duration::from_secs(60));
+            seen.push(line.unwrap_or_else(|_| panic!("no {wanted:?} in {seen:#?}")));
+        }
+    }
+}
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_project_is_built_again_at_each_change() {
+    let home = Home::new();
+    let manifest = |steps: &str| {
+        let text = format!(
+            "[plugin]\nname = \"p\"\nlanguage = \"c\"\nrole = \"filter\"\n\
+             component = \"build/p.wasm\"\n[build]\nsteps = {steps}\n"
+        );
+        home.write("p/waypost-plugin.toml", &text);
+    };
+    let copy = format!(
+        "[[\"cp\", \"{}\", \"{{component}}\"]]",
+        component(MAGNITUDE)
+    );
+    manifest(&copy);
+    home.write("p/src/filter.c", "1");
+    home.write("p/tests/strong.jsonl", &quakes());
+    let mut command = home.command(&["plugin", "build", "--watch"]);
+    command.current_dir(home.path().join("p"));
+    command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    let mut watching = Said::start(command);
+    // Each time it is built, its tests run.
+    let built = |watching: &Said| {
+        watching.until("built");
+        watching.until("watching");
+    };
+    built(&watching);
+    home.write("p/src/filter.c", "22");
+    watching.until("src/filter.c changed");
+    built(&watching);
+    // What is wrong is told, and does not end it.
+    manifest("[[\"false\"]]");
+    watching.until("step `false` failed");
+    watching.until("watching");
+    manifest("[[");
+    watching.until("waypost-plugin.toml");
+    manifest(&copy);
+    built(&watching);
+    let pid = rustix::process::Pid::from_child(&watching.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it lives");
+    let ended = watching.child.wait().expect("it ends");
+    assert!(!ended.success());
+    let still: Vec<String> = watching.lines.iter().collect();
+    assert!(
+        still.iter().all(|line| !line.contains("panicked")),
+        "{still:?}"
     );
 }
 

@@ -21,9 +21,6 @@ use super::{Inputs, Surroundings, Task, Work};
 use crate::mailbox::Inbox;
 use crate::routing::{Bound, Service};
 
-/// How much the worker apart yields to others.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
 /// When a lane that waits for its batches that are away looks again, in ms; it is told before.
 const LOOK_AGAIN_MS: u64 = 100;
 
@@ -101,11 +98,8 @@ impl Place {
 
     /// The worker's thread begins.
     pub fn enter(&self) {
-        // A thread's alone; elsewhere it would be the whole process's. Where it is not allowed, it
-        // shares as others do.
-        #[cfg(target_os = "linux")]
         if self.is_apart() {
-            let _ = rustix::process::nice(NICE);
+            yield_to_others();
         }
     }
 
@@ -169,6 +163,19 @@ impl Place {
         {
             away.remove(&lane);
         }
+    }
+}
+
+/// Whatever else wants to run takes the core from this thread at once; a nice one would keep it for
+/// some ms. It still gets about 0.3 % of a core that others want all the time.
+fn yield_to_others() {
+    #[cfg(target_os = "linux")]
+    #[expect(unsafe_code, reason = "rustix has no name for it")]
+    // SAFETY: the parameter lives through the call, which reads it and keeps no pointer. 0 is the
+    // calling thread. Where it is not allowed, the thread shares as others do.
+    unsafe {
+        let parameter = libc::sched_param { sched_priority: 0 };
+        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter);
     }
 }
 
