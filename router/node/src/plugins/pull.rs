@@ -66,6 +66,16 @@ pub(crate) fn as_pulled(data_dir: &Path, plugin: &PluginConfig) -> PluginConfig 
     plugin
 }
 
+fn with_component(plugin: &PluginConfig, reference: &Reference, component: &str) -> PluginConfig {
+    PluginConfig {
+        source: PluginSource::Oci {
+            reference: reference.clone(),
+            digest: Some(component.to_owned()),
+        },
+        ..plugin.clone()
+    }
+}
+
 fn known<'a>(pulled: &'a [PulledRecord], reference: &Reference) -> Option<&'a PulledRecord> {
     let name = reference.to_string();
     pulled.iter().find(|pulled| pulled.reference == name)
@@ -109,8 +119,13 @@ impl Plugins {
         };
         let there = known(&pulled, reference);
         let there = there.filter(|pulled| self.store.check_blob(&pulled.component).is_ok());
+        // What no key signed may have a signature in the registry that is not here.
+        let is_trusted = |there: &PulledRecord| {
+            let plugin = with_component(&asked, reference, &there.component);
+            trust::trusted(&self.data_dir, &plugin, &self.trusted_keys).is_ok()
+        };
         let component = match (there, reference.digest()) {
-            (Some(there), Some(_)) => there.component.clone(),
+            (Some(there), Some(_)) if is_trusted(there) => there.component.clone(),
             (there, _) => match self.fetch(&asked, reference, there, &pulled, until) {
                 Ok(component) => component,
                 Err(error) => {
@@ -181,13 +196,7 @@ impl Plugins {
         component: &str,
         found: &Found,
     ) -> Result<(), PullError> {
-        let plugin = PluginConfig {
-            source: PluginSource::Oci {
-                reference: reference.clone(),
-                digest: Some(component.to_owned()),
-            },
-            ..plugin.clone()
-        };
+        let plugin = with_component(plugin, reference, component);
         let kept: Result<(), PullError> = match &found.signature {
             Some(text) => self.keep_signature(&plugin, component, text),
             None => Ok(()),

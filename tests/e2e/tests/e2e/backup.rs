@@ -140,7 +140,35 @@ fn a_restored_backup_has_the_plugins_their_state_and_their_routes() {
         plugins.deploy(deploy("edit")).await.unwrap();
         let route = route("r", "in/#", &["p"]);
         client.routes().add(route, None).await.unwrap();
+        // One that keeps state: three messages were counted.
+        let counts = std::fs::read(harness::repository(
+            "tests/fixtures/plugins/puppet-effects.wasm",
+        ));
+        let counts = bytes::Bytes::from(counts.unwrap());
+        let counted = ring::digest::digest(&ring::digest::SHA256, &counts);
+        let counted: String = counted
+            .as_ref()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        plugins.upload(counted.as_str(), counts).await.unwrap();
+        let grants = ["log", "clock", "random", "state", "publish", "timer"];
+        let deploy_counts = PluginDeploy {
+            plugin: "counts".to_owned(),
+            digest: counted,
+            role: "transform".to_owned(),
+            set_grants: true,
+            grants: grants.map(str::to_owned).into(),
+            publish: vec!["none".to_owned()],
+            ..PluginDeploy::default()
+        };
+        plugins.deploy(deploy_counts).await.unwrap();
+        let route = super::harness::route("c", "count/#", &["counts"]);
+        client.routes().add(route, None).await.unwrap();
+        let count = Message::new("count/x", "").with_header("do", "add n 1".to_owned());
+        publish_all(&client, &[count.clone(), count.clone(), count.clone()]).await;
         let done = client.backup("one").await.unwrap();
+        publish_all(&client, &[count.clone()]).await;
         // What comes afterwards is not in it, and what goes is.
         client.routes().remove("r").await.unwrap();
         client.plugins().remove("p").await.unwrap();
@@ -159,7 +187,7 @@ fn a_restored_backup_has_the_plugins_their_state_and_their_routes() {
         let found = waypost_node::restore_plugins(backup, restored.data_dir()).unwrap();
         assert_eq!(
             (found.slots, found.routes, found.faults.len()),
-            (1, 1, 0),
+            (2, 2, 0),
             "{found:?}"
         );
         // The backup itself is not the node's: a second restore finds the same.
@@ -168,12 +196,18 @@ fn a_restored_backup_has_the_plugins_their_state_and_their_routes() {
         let detail = client.plugins().info("p").await.unwrap();
         assert_eq!(detail.state.unwrap().status, "ready");
         assert_eq!(detail.versions.len(), 2);
+        publish_all(&client, &[count]).await;
         publish_all(&client, &messages("in/x", 2)).await;
-        for (_, message) in peek_all(&client, "q").await {
-            assert!(
-                message.headers.iter().any(|(name, _)| name == "seen"),
-                "it was edited"
-            );
+        let held = peek_all(&client, "q").await;
+        let header = |at: usize, wanted: &str| {
+            let found = held[at].1.headers.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+        };
+        // Three before the backup; what came between it and the end is not there.
+        assert_eq!(held.len(), 6);
+        assert_eq!(header(3, "answers").as_deref(), Some("Ok(4)"));
+        for at in [4, 5] {
+            assert!(header(at, "seen").is_some(), "it was edited");
         }
         let back = client.plugins().rollback("p", None).await.unwrap();
         assert_eq!(back.version, 1);

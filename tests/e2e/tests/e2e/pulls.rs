@@ -350,6 +350,32 @@ fn push_other_blob(registry: &Registry) {
 }
 
 #[test]
+fn a_signature_that_was_lost_is_fetched_again() {
+    harness::run(async {
+        let secret = SecretKey::generate().unwrap();
+        let signature = secret.sign(&component(1), "").unwrap();
+        let registry = Registry::start();
+        let digest = push(&registry, 1, Some(signature.as_str()));
+        registry.pin("team/p", "1", &digest);
+        let keys = TrustedKeys::new(vec![secret.public().unwrap()]);
+        let setup = with_plugin(&registry, &format!("team/p@{digest}"));
+        let setup = setup.change(|config| config.supply.trusted_keys = keys);
+        let node = setup.start().await;
+        assert_eq!(plugin(&node.client().await).await.0, "ready");
+        let (setup, _) = node.stop().await;
+        let blobs = std::fs::read_dir(setup.data_dir().join("plugins/blobs")).unwrap();
+        let paths = blobs.map(|entry| entry.unwrap().path());
+        let is_signature = |path: &std::path::PathBuf| path.extension().unwrap() == "minisig";
+        let lost: Vec<_> = paths.filter(is_signature).collect();
+        assert_eq!(lost.len(), 1);
+        std::fs::remove_file(&lost[0]).unwrap();
+        let node = setup.start().await;
+        assert_eq!(plugin(&node.client().await).await.0, "ready");
+        node.stop().await;
+    });
+}
+
+#[test]
 fn what_is_named_by_its_digest_is_asked_for_once() {
     harness::run(async {
         let registry = Registry::start();

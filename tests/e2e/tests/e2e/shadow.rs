@@ -239,6 +239,12 @@ fn what_it_writes_and_publishes_is_nobodys() {
         let last = peek_all(&client, "q").await.pop().unwrap().1;
         let answer = last.headers.iter().find(|(n, _)| n == "answers").unwrap();
         assert!(answer.1.windows(1).any(|b| b == b"5"), "{:?}", answer.1);
+        // When it serves, it goes on with what the slot has, and not with what it had in the shadow.
+        plugins.promote("p").await.unwrap();
+        publish_all(&client, &[order("add k 1")]).await;
+        let last = peek_all(&client, "q").await.pop().unwrap().1;
+        let answer = last.headers.iter().find(|(n, _)| n == "answers").unwrap();
+        assert_eq!(&*answer.1, b"Ok(6)");
         node.stop().await;
     });
 }
