@@ -336,19 +336,32 @@ impl Suite<'_> {
             ..Plan::live(JSON_BYTES, self.length)
         };
         let dir = self.bench.temporary()?;
-        let setup = pass3(dir.path())?;
-        let (mut with, mut without) = (Vec::new(), Vec::new());
-        for _ in 0..self.bench.rounds {
-            with.push(delivered(&self.bench.node(&plan, &setup)?));
-            without.push(delivered(&self.bench.node(&plan, &Setup::default())?));
+        let small = Plan {
+            shape: Shape::Binary,
+            payload_bytes: 128,
+            ..plan.clone()
+        };
+        let parsing = "three plugins that pass everything, 700 B of JSON";
+        let plain = "three plugins in Rust that pass everything, 128 B";
+        let mut figures = Vec::new();
+        for (name, plan, setup, least) in [
+            (parsing, &plan, pass3(dir.path())?, 0.4),
+            (plain, &small, plain3(dir.path())?, 0.6),
+        ] {
+            let (mut with, mut without) = (Vec::new(), Vec::new());
+            for _ in 0..self.bench.rounds {
+                with.push(delivered(&self.bench.node(plan, &setup)?));
+                without.push(delivered(&self.bench.node(plan, &Setup::default())?));
+            }
+            figures.push(Figure::ratio(
+                name,
+                "msg/s",
+                with,
+                ("the same route without them", without),
+                Mark::AtLeast(least),
+            ));
         }
-        Ok(vec![Figure::ratio(
-            "three plugins that pass everything, 700 B of JSON",
-            "msg/s",
-            with,
-            ("the same route without them", without),
-            Mark::AtLeast(0.4),
-        )])
+        Ok(figures)
     }
 
     /// A node with the stock guests, started twice in one directory: the second time finds them
@@ -431,6 +444,26 @@ pub fn pass3(dir: &std::path::Path) -> Result<Setup> {
     };
     Ok(Setup {
         through: vec![Plugin::filter(&noop), parses, Plugin::filter(&noop)],
+        ..Setup::default()
+    })
+}
+
+/// Three that ask for one header, for everything, and again for everything, as a transform.
+fn plain3(dir: &std::path::Path) -> Result<Setup> {
+    let noop = dir.join("noop.wasm");
+    std::fs::write(&noop, NOOP).with_context(|| noop.display().to_string())?;
+    let file = noop.display().to_string();
+    let plugin = |(role, interest): (&str, &str)| Plugin {
+        source: format!("file = {file:?}\nrole = {role:?}"),
+        settings: format!("interest = {interest:?}"),
+    };
+    let three = [
+        ("filter", "header"),
+        ("filter", "everything"),
+        ("transform", "everything"),
+    ];
+    Ok(Setup {
+        through: three.map(plugin).into(),
         ..Setup::default()
     })
 }

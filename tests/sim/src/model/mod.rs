@@ -44,6 +44,9 @@ pub struct Model {
     pub redriven: Vec<[(Life, u64); 2]>,
     /// Dead letters that were seen in their queue, synced.
     pub dead: BTreeSet<(Place, Tag)>,
+    /// Those of them that did not go back to the same place: offsets of a queue in memory begin
+    /// anew with each start, and so does a queue that was removed.
+    pub gone: BTreeSet<(Place, Tag)>,
     /// Synced bytes were changed on purpose: losses are told by alarms, and only what is served
     /// is still checked.
     pub is_rotten: bool,
@@ -121,7 +124,8 @@ impl Model {
     /// A dead letter was seen.
     pub fn learn(&mut self, life: Life, offset: u64, letter: &DeadLetter) {
         let fact = (letter.place.clone(), letter.tag);
-        self.dead.insert(fact);
+        self.dead.insert(fact.clone());
+        self.gone.insert(fact);
         let entry = self
             .queues
             .get_mut(&life)

@@ -240,6 +240,9 @@ impl World {
             let copy = (to, *offset);
             *offset += 1;
             self.copied(copy.0, copy.1, &[tag])?;
+            self.model
+                .gone
+                .retain(|(place, of)| (&place.queue, place.offset, of) != (&queue, copy.1, &tag));
             self.model.redriven.push([(life, letter), copy]);
             taken.push(letter);
         }

@@ -195,7 +195,7 @@ impl World {
                 group: group.to_owned(),
                 offset,
             };
-            dead_letters::not_again(&self.model.dead, place, tag)?;
+            dead_letters::not_again(&self.model.gone, place, tag)?;
         }
         let known = model.progress.get(&offset).copied().unwrap_or_default();
         acked_stays_acked::check(&known, offset)?;
