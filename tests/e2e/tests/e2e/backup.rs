@@ -168,7 +168,7 @@ fn a_restored_backup_has_the_plugins_their_state_and_their_routes() {
         let count = Message::new("count/x", "").with_header("do", "add n 1".to_owned());
         publish_all(&client, &[count.clone(), count.clone(), count.clone()]).await;
         let done = client.backup("one").await.unwrap();
-        publish_all(&client, &[count.clone()]).await;
+        publish_all(&client, std::slice::from_ref(&count)).await;
         // What comes afterwards is not in it, and what goes is.
         client.routes().remove("r").await.unwrap();
         client.plugins().remove("p").await.unwrap();
