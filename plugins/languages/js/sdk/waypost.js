@@ -64,6 +64,35 @@ export function number(made) {
   }
 }
 
+/** Digits that a number keeps exactly, so that one division rounds it as JSON.parse does. */
+const DIGITS_MAX = 15;
+
+/** The number that these bytes write as JSON does; NaN where they do not. */
+function numberAt(arena, start, end) {
+  const negative = arena[start] === 45;
+  let at = negative ? start + 1 : start;
+  const first = at;
+  let value = 0;
+  let scale = 0;
+  if (end - at <= DIGITS_MAX) {
+    for (; at < end; at++) {
+      const digit = arena[at] - 48;
+      if (digit >= 0 && digit <= 9) {
+        value = value * 10 + digit;
+        scale *= 10;
+      } else if (digit === -2 && scale === 0 && at > first && at + 1 < end) {
+        scale = 1;
+      } else break;
+    }
+    const padded = arena[first] === 48 && end - first > 1 && arena[first + 1] !== 46;
+    if (at === end && at > first && !padded) {
+      const size = scale > 1 ? value / scale : value;
+      return negative ? -size : size;
+    }
+  }
+  return number(text(arena.subarray(start, end)) ?? "") ?? NaN;
+}
+
 /** Objects and lists within each other that parseJson takes. */
 const DEPTH_MAX = 128;
 
@@ -121,6 +150,8 @@ class Message {
     this.at = 0;
     /** The place in the batch, from 0. */
     this.position = 0;
+    this.start = 0;
+    this.end = 0;
   }
 
   #bytes(word) {
@@ -200,6 +231,16 @@ class Message {
 
   /** The value (bytes) of the first header with this name, if that header was asked for. */
   header(name) {
+    return this.#find(name) ? this.arena.subarray(this.start, this.end) : undefined;
+  }
+
+  /** The same as a number; NaN where it is none. */
+  headerNumber(name) {
+    return this.#find(name) ? numberAt(this.arena, this.start, this.end) : undefined;
+  }
+
+  /** Says where in the arena a header's value lies. */
+  #find(name) {
     const wanted = nameBytes(name);
     const arena = this.arena;
     let at = this.index[this.at + 3];
@@ -212,11 +253,15 @@ class Message {
       if (nameLength === wanted.length) {
         let i = 0;
         while (i < nameLength && arena[at + 8 + i] === wanted[i]) i++;
-        if (i === nameLength) return arena.subarray(value, end);
+        if (i === nameLength) {
+          this.start = value;
+          this.end = end;
+          return true;
+        }
       }
       at = end;
     }
-    return undefined;
+    return false;
   }
 
   /** The same as text; undefined also where it is not UTF-8. */

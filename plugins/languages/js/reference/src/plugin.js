@@ -1,5 +1,5 @@
 // The reference plugin, in JavaScript: what it does is written in plugins/languages/README.md.
-import { deadLetter, drop, edit, number, pass, plugin, text } from "../../sdk/waypost.js";
+import { deadLetter, drop, edit, pass, plugin } from "../../sdk/waypost.js";
 import { compact, readQuake } from "./quake.js";
 import { choose, readRules } from "./rules.js";
 
@@ -14,10 +14,9 @@ let rules;
 /** The magnitude of a header or of the payload, null if there is none. */
 function magnitudeOf(message) {
   if (header === undefined) return readQuake(message).magnitude;
-  const value = message.header(header);
-  if (value === undefined) return null;
-  const magnitude = number(text(value) ?? "");
-  if (magnitude === undefined) throw new Error(`header '${header}' is not a number`);
+  const magnitude = message.headerNumber(header);
+  if (magnitude === undefined) return null;
+  if (Number.isNaN(magnitude)) throw new Error(`header '${header}' is not a number`);
   return magnitude;
 }
 
