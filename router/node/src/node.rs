@@ -218,6 +218,7 @@ impl Starting {
             hub: hub.clone(),
             taps: taps.clone(),
             troubled: Arc::default(),
+            stopping: Arc::default(),
         };
         let (workers, mut joins) = Workers::start(or_cores(node.plugin_workers), &surroundings)
             .map_err(StartError::Thread)?;

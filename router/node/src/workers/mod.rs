@@ -20,7 +20,7 @@ mod woken;
 mod worker;
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -129,6 +129,8 @@ pub(crate) struct Surroundings {
     /// When the last plugin that is apart will be so no more, in ms on the monotonic clock; 0 while
     /// none ever was. While all is well, nobody looks any further.
     pub troubled: Arc<AtomicU64>,
+    /// The workers are to end: what is apart is given up from here on.
+    pub stopping: Arc<AtomicBool>,
 }
 
 /// The workers.
@@ -233,10 +235,11 @@ impl Workers {
         memory
     }
 
-    /// Lets every worker finish what it has and end. Batches that wait for a plugin are given up:
-    /// their publishers have no confirm, and send them again.
+    /// Lets every worker finish what it has and end. Batches that wait for a plugin, or are apart, are
+    /// given up: their publishers have no confirm, and send them again.
     pub fn stop(&self) {
-        // The one apart ends after them.
+        // The one apart ends after them. It may be slow, for it has what nobody else wants.
+        self.surroundings.stopping.store(true, Ordering::Relaxed);
         self.inboxes.iter().for_each(|inbox| inbox.push(Task::Stop));
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -97,6 +98,8 @@ enum Progress {
     Wait(u64),
     /// It is for the worker apart from here on.
     Leave,
+    /// The node ends.
+    GiveUp,
 }
 
 pub(super) struct Worker {
@@ -182,6 +185,7 @@ impl Worker {
                 Where::Later(ms) => Progress::Wait(ms),
             };
             match progress {
+                Progress::GiveUp => return,
                 Progress::Leave => {
                     self.calls.forget_old(&active.work.routing);
                     self.place.send(active);
@@ -338,6 +342,9 @@ impl Worker {
                         original = parse(work.slab.iter(), work.receive_time_ms);
                     }
                     let bound = work.routing.bound.get(plugin as usize);
+                    if self.place.is_apart() && self.surroundings.stopping.load(Relaxed) {
+                        return Progress::GiveUp;
+                    }
                     let now = || self.surroundings.clock.mono_ms();
                     if bound.is_some_and(|bound| self.place.leaves(work, bound, now)) {
                         return Progress::Leave;

@@ -24,7 +24,7 @@ const ORDERS: [&str; 12] = [
     "topic $sys/x",
     "internal",
 ];
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 5;
 /// Good messages of one batch.
 const BATCH: u64 = 64;
 
@@ -279,7 +279,7 @@ fn others_do_not_wait_while_a_batch_runs_into_its_limits() {
         let (quick, hostile) = (node.client().await, node.client().await);
         let attacker = hostile.publisher(Default::default()).await.unwrap();
         let mut tickets = Vec::new();
-        for n in 0..100 {
+        for n in 0..50 {
             let message = order("bad/x", n.to_string(), "loop");
             tickets.push(attacker.send(&message).await.unwrap());
         }
@@ -291,7 +291,8 @@ fn others_do_not_wait_while_a_batch_runs_into_its_limits() {
         let publisher = quick.publisher(Default::default()).await.unwrap();
         let mut confirmed = 0;
         let good = async {
-            loop {
+            // More would not say more; the looping goes on only where nobody else wants the core.
+            while confirmed < 100 {
                 let message = order("good/x", String::new(), "pass");
                 let ticket = publisher.send(&message).await.unwrap();
                 assert_eq!(ticket.await.unwrap().exception, None);
@@ -303,7 +304,7 @@ fn others_do_not_wait_while_a_batch_runs_into_its_limits() {
             () = good => {}
         }
         // They share the one worker: one by one, no more than a few could have been.
-        assert!(confirmed >= 20, "{confirmed} while two seconds were looped");
+        assert!(confirmed >= 10, "{confirmed} while a second was looped");
         node.stop().await;
     });
 }
