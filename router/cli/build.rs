@@ -21,6 +21,7 @@ const LEFT_BY_BUILDS: [&str; 6] = [
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../node/pack.rs");
     if env::var_os("CARGO_FEATURE_NODE").is_none() {
         return Ok(());
     }
@@ -54,18 +55,8 @@ fn main() -> io::Result<()> {
     fs::write(out.join("templates.rs"), code)
 }
 
-/// Packs a file as `waypost_node::packed` reads it.
 #[cfg(feature = "node")]
-fn pack(from: &Path, to: &Path) -> io::Result<()> {
-    println!("cargo::rerun-if-changed={}", from.display());
-    let bytes = fs::read(from)?;
-    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    let is_release = env::var_os("PROFILE").is_some_and(|profile| profile == "release");
-    let level = if is_release { 9 } else { 1 };
-    let mut packed = length.to_le_bytes().to_vec();
-    packed.extend(miniz_oxide::deflate::compress_to_vec(&bytes, level));
-    fs::write(to, packed)
-}
+include!("../node/pack.rs");
 
 /// The files of a project: where they go, and where they are.
 fn files_of(root: &Path, folder: &Path, template: &Path) -> io::Result<Vec<(String, PathBuf)>> {

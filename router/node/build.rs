@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+include!("pack.rs");
+
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=pack.rs");
     let variable = |name| PathBuf::from(env::var_os(name).unwrap_or_default());
     let plugins = variable("CARGO_MANIFEST_DIR").join("../../plugins");
     let out = variable("OUT_DIR");
@@ -12,11 +15,11 @@ fn main() -> io::Result<()> {
         // What several of them share is none itself.
         if folder.join("waypost-plugin.toml").exists() {
             let name = folder.file_name().unwrap_or_default().to_os_string();
-            pack(&folder.join(name).with_extension("wasm"), &out)?;
+            pack_component(&folder.join(name).with_extension("wasm"), &out)?;
         }
     }
     for component in sorted(&plugins.join("prebuilt"))? {
-        pack(&component, &out)?;
+        pack_component(&component, &out)?;
     }
     Ok(())
 }
@@ -28,22 +31,8 @@ fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Writes `NAME.packed`: see `packed.rs`.
-fn pack(component: &Path, out: &Path) -> io::Result<()> {
-    println!("cargo::rerun-if-changed={}", component.display());
-    let bytes = fs::read(component).map_err(|error| {
-        let path = component.display();
-        io::Error::new(
-            error.kind(),
-            format!("{path}: {error}; plugins/build makes it"),
-        )
-    })?;
-    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    // A build to try something need not wait for the smallest.
-    let is_release = env::var_os("PROFILE").is_some_and(|profile| profile == "release");
-    let level = if is_release { 9 } else { 1 };
-    let mut packed = length.to_le_bytes().to_vec();
-    packed.extend(miniz_oxide::deflate::compress_to_vec(&bytes, level));
+/// Writes `NAME.packed`. `plugins/build` makes the components.
+fn pack_component(component: &Path, out: &Path) -> io::Result<()> {
     let name = component.file_stem().unwrap_or_default();
-    fs::write(out.join(name).with_extension("packed"), packed)
+    pack(component, &out.join(name).with_extension("packed"))
 }

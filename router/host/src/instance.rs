@@ -147,8 +147,8 @@ impl Instance {
 
     /// Runs the plugin on a batch: one verdict for each message, in order. More messages than the
     /// plugin takes at once become several calls into it, and one message a call for
-    /// [`Role::Each`] and guests of `wasi:messaging`; the deadline is that of each call into the guest. If any of them fails, all
-    /// of this one has failed, and the caller throws `effects` away.
+    /// [`Role::Each`] and guests of `wasi:messaging`; the deadline is that of each call into the
+    /// guest. If any of them fails, all of this one has failed, and the caller throws `effects` away.
     ///
     /// It blocks the thread for as long as the guest runs, at most the CPU time that
     /// [`Limits`](crate::Limits) give it.

@@ -14,8 +14,8 @@ use crate::imports::HostCallError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memories of an instance together, in bytes, and what the host holds for a guest of
-    /// `wasi:messaging`. Default 64 MiB: a batch of 1 MiB, a few
-    /// times over, and the 1–4 MB that the runtime of a scripting language takes. No more than
+    /// `wasi:messaging`. Default 64 MiB: a batch of 1 MiB, a few times over, and the 1–4 MB that the
+    /// runtime of a scripting language takes. No more than
     /// [`EngineOptions::memory_bytes_max`](crate::EngineOptions::memory_bytes_max).
     pub memory_bytes: usize,
     /// Entries of all tables together. Default 20,000; a Go guest has about 5,000.

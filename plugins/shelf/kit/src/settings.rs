@@ -227,20 +227,22 @@ pub fn duration(text: &str) -> Option<Duration> {
         .then(|| Duration::from_millis(ms))
 }
 
+/// A configuration with these settings.
+#[cfg(test)]
+pub(crate) fn config(settings: &[(&str, &str)]) -> Config {
+    let text = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+    Config {
+        plugin: "test".into(),
+        role: "filter".into(),
+        instance: 0,
+        settings: settings.iter().map(text).collect(),
+        destinations: Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn config(settings: &[(&str, &str)]) -> Config {
-        let text = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
-        Config {
-            plugin: "test".into(),
-            role: "filter".into(),
-            instance: 0,
-            settings: settings.iter().map(text).collect(),
-            destinations: Vec::new(),
-        }
-    }
 
     fn said(error: InitError) -> String {
         format!("{}: {}", error.setting.unwrap_or_default(), error.message)

@@ -67,13 +67,9 @@ mod tests {
     use waypost_plugin::Config;
 
     fn config(settings: &[(&str, &str)]) -> Config {
-        let text = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
         Config {
-            plugin: "test".into(),
-            role: "route".into(),
-            instance: 0,
-            settings: settings.iter().map(text).collect(),
             destinations: vec!["queue:a".into(), "queue:b.1".into()],
+            ..settings::config(settings)
         }
     }
 

@@ -2,7 +2,10 @@
 
 use waypost_client::wire::control::{self, Opened};
 use waypost_client::wire::{FrameType, data};
-use waypost_client::{Code, Error, Exception, ExceptionKind, Level, Message, Publisher};
+use waypost_client::{
+    Code, Error, Exception, ExceptionKind, Level, Message, ProducerOptions, Publisher,
+    PublisherOptions, RecordRef,
+};
 
 use crate::fake::{FakeNode, FakeSession, FakeStream, message, numbered, slab};
 
@@ -33,6 +36,79 @@ async fn the_window_is_respected_and_batches_are_cut_to_it() {
     let confirmed = ticket.await.unwrap();
     assert_eq!((confirmed.first_sequence, confirmed.count), (1, 10));
     assert_eq!(confirmed.level, Level::Stored);
+}
+
+/// A producer whose node has 40 of its messages.
+async fn producer(
+    client: &waypost_client::Client,
+    session: &FakeSession,
+    opened: &Opened,
+) -> (Publisher, FakeStream) {
+    let options = PublisherOptions {
+        producer: Some(ProducerOptions::random()),
+        ..PublisherOptions::default()
+    };
+    let publisher = client.publisher(options);
+    let stream = session.opened(FrameType::OpenPublisher, opened.clone());
+    let (publisher, stream) = tokio::join!(publisher, stream);
+    (publisher.unwrap(), stream)
+}
+
+/// The producer's numbers that the next records carry.
+async fn in_records(stream: &mut FakeStream) -> Vec<Option<u64>> {
+    let publish = stream.publish().await;
+    let records = publish.slab.iter();
+    let number = |body| RecordRef::parse(body).unwrap().producer();
+    let numbers = records.map(|body| number(body).map(|producer| producer.sequence));
+    numbers.collect()
+}
+
+#[tokio::test]
+async fn a_stream_says_the_number_of_its_first_message() {
+    let node = FakeNode::start();
+    let (client, session) = node.pair(node.options()).await;
+    let opened = Opened {
+        window_sequence: 3,
+        window_bytes: 1 << 30,
+        epoch: 1,
+        last_sequence: 40,
+        numbers: true,
+        ..Opened::default()
+    };
+    let (publisher, mut stream) = producer(&client, &session, &opened).await;
+    let first = stream.expect(FrameType::NumberFrom).await;
+    assert_eq!(data::parse_number_from(&first), Ok(41));
+    let _ticket = publisher.send_slab(&slab(1..=5)).await.unwrap();
+    assert_eq!(in_records(&mut stream).await, [None; 3]);
+    stream.confirm(2, 3, vec![]).await;
+    while publisher.stats().settled < 2 {
+        tokio::task::yield_now().await;
+    }
+    // What comes again has the numbers that it had.
+    session.crash();
+    let session = node.welcomed().await;
+    let mut stream = session.opened(FrameType::OpenPublisher, opened).await;
+    let first = stream.expect(FrameType::NumberFrom).await;
+    assert_eq!(data::parse_number_from(&first), Ok(43));
+    assert_eq!(stream.published(1, 3).await, numbered(3..=5));
+}
+
+#[tokio::test]
+async fn a_node_that_takes_no_numbers_gets_them_in_the_records() {
+    let node = FakeNode::start();
+    let (client, session) = node.pair(node.options()).await;
+    let opened = Opened {
+        window_sequence: 100,
+        window_bytes: 1 << 30,
+        epoch: 1,
+        last_sequence: 40,
+        ..Opened::default()
+    };
+    let (publisher, mut stream) = producer(&client, &session, &opened).await;
+    let _slab = publisher.send_slab(&slab(1..=2)).await.unwrap();
+    assert_eq!(in_records(&mut stream).await, [Some(41), Some(42)]);
+    let _one = publisher.send(&message(3)).await.unwrap();
+    assert_eq!(in_records(&mut stream).await, [Some(43)]);
 }
 
 #[tokio::test]

@@ -26,6 +26,20 @@ pub fn stock(name: &str) -> Source {
     Source::File(repository(&format!("plugins/prebuilt/{name}.wasm")))
 }
 
+/// WASI is refused, with what to do instead; `refusal` is why an import of these items is.
+pub fn no_wasi(refusal: impl FnOnce(&str, &str) -> String) {
+    let error = refusal(
+        "wasi:cli/environment@0.2.0",
+        "(export \"get-arguments\" (func))",
+    );
+    for wanted in [
+        "imports wasi:cli/environment@0.2.0, which",
+        "build for wasm32-unknown-unknown",
+    ] {
+        assert!(error.contains(wanted), "{error}");
+    }
+}
+
 /// One engine for all tests that need nothing special of it: compiled plugins are shared too.
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();

@@ -167,7 +167,7 @@ impl Place {
 }
 
 /// Whatever else wants to run takes the core from this thread at once; a nice one would keep it for
-/// some ms. It still gets about 0.3 % of a core that others want all the time.
+/// some ms. Where others want the core all the time, the kernel weighs it as 3 to the 1,024 of each.
 fn yield_to_others() {
     #[cfg(target_os = "linux")]
     #[expect(unsafe_code, reason = "rustix has no name for it")]

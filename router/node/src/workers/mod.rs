@@ -152,7 +152,7 @@ impl Workers {
         let mut start = |name: String, mut worker: Worker, inbox: Arc<Inbox<Task>>| {
             let thread = std::thread::Builder::new().name(name).stack_size(2 << 20);
             joins.push(thread.spawn(move || {
-                // What comes after its end is dropped, however it ends: its publisher is told.
+                // What comes after its end, however it ends, is dropped: nobody would take it.
                 let inbox = Closing(inbox);
                 worker.run(&inbox.0);
             })?);

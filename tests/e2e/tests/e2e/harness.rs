@@ -60,6 +60,30 @@ pub fn run<F: Future>(test: F) -> F::Output {
     })
 }
 
+/// The choices of a run, not its timing; `WAYPOST_SEED` repeats them.
+pub struct Dice(u64);
+
+impl Dice {
+    /// Says the seed.
+    pub fn of_environment() -> Dice {
+        let seed = match std::env::var("WAYPOST_SEED") {
+            Ok(seed) => seed.parse().unwrap(),
+            Err(_) => std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
+        };
+        println!("WAYPOST_SEED={seed}");
+        Dice(seed)
+    }
+
+    /// From 1 to `max` (splitmix64).
+    pub fn pick(&mut self, max: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % max + 1
+    }
+}
+
 /// Runs what blocks beside the clients of this test, which go on.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()

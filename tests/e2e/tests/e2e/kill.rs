@@ -14,7 +14,7 @@ use waypost_client::wire::slab::SlabBuilder;
 use waypost_client::{Client, Level, Message};
 
 use crate::child::Child;
-use crate::harness::{self, consumer, peek_all, text};
+use crate::harness::{self, Dice, consumer, peek_all, text};
 
 const SECTIONS: &str = r#"
 [[queue]]
@@ -40,13 +40,9 @@ fn kill_long() {
 }
 
 fn rounds(count: u32) {
-    let seed = match std::env::var("WAYPOST_SEED") {
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
-    };
-    println!("WAYPOST_SEED={seed}");
+    let dice = Dice::of_environment();
     let home = TempDir::with_prefix("waypost-kill-").unwrap();
-    let model = Rc::new(RefCell::new(Model::new(seed)));
+    let model = Rc::new(RefCell::new(Model::new(dice)));
     for round in 0..count {
         harness::run(one_round(home.path(), &model, round));
     }
@@ -64,7 +60,7 @@ struct Producer {
 
 /// Everything that the clients remember over all rounds.
 struct Model {
-    random: u64,
+    dice: Dice,
     producers: Vec<Producer>,
     confirmed_in_round: u64,
     /// Offsets whose acks the node has said to be synced.
@@ -76,24 +72,15 @@ struct Model {
 }
 
 impl Model {
-    fn new(seed: u64) -> Model {
+    fn new(dice: Dice) -> Model {
         Model {
-            random: seed,
+            dice,
             producers: (0..PRODUCERS).map(|_| Producer::default()).collect(),
             confirmed_in_round: 0,
             settled: BTreeSet::new(),
             delivered: BTreeMap::new(),
             purged: 0,
         }
-    }
-
-    /// From 1 to `max` (splitmix64).
-    fn pick(&mut self, max: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % max + 1
     }
 
     fn on_delivery(&mut self, offset: u64, payload: String) {
@@ -168,7 +155,7 @@ async fn one_round(home: &std::path::Path, model: &Shared, round: u32) {
         model.borrow_mut().purged = next;
     }
     model.borrow_mut().confirmed_in_round = 0;
-    let target = model.borrow_mut().pick(600);
+    let target = model.borrow_mut().dice.pick(600);
     let progress = Rc::new(Notify::new());
     let local = tokio::task::LocalSet::new();
     for producer in 0..PRODUCERS {
@@ -222,7 +209,7 @@ async fn produce(client: Client, model: Shared, index: usize, progress: Rc<Notif
     };
     let send = async {
         loop {
-            let count = model.borrow_mut().pick(12);
+            let count = model.borrow_mut().dice.pick(12);
             let mut slab = SlabBuilder::new();
             for n in next..next + count {
                 let topic = format!("load/{index}");

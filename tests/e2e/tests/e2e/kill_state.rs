@@ -13,7 +13,7 @@ use waypost_client::wire::{FrameType, data};
 use waypost_client::{Client, ExceptionKind, Message};
 
 use crate::child::Child;
-use crate::harness::{self, peek_all, repository, text};
+use crate::harness::{self, Dice, peek_all, repository, text};
 use crate::raw::{self, Raw};
 
 const ID: [u8; 16] = [9; 16];
@@ -50,31 +50,15 @@ fn sections() -> String {
 }
 
 struct Model {
-    random: u64,
+    dice: Dice,
     /// All numbers up to this one are confirmed.
     confirmed: u64,
 }
 
-impl Model {
-    /// From 1 to `max` (splitmix64).
-    fn pick(&mut self, max: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % max + 1
-    }
-}
-
 fn rounds(count: u32) {
-    let seed = match std::env::var("WAYPOST_SEED") {
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
-    };
-    println!("WAYPOST_SEED={seed}");
     let home = TempDir::with_prefix("waypost-kill-state-").unwrap();
     let mut model = Model {
-        random: seed,
+        dice: Dice::of_environment(),
         confirmed: 0,
     };
     for _ in 0..count {
@@ -107,16 +91,18 @@ async fn one_round(home: &Path, model: &mut Model) {
     let (mut stream, opened) = raw.opened(&open).await;
     assert!(opened.last_sequence >= model.confirmed);
     // From a number that was confirmed before, or the first that was not.
-    let first = (model.confirmed + 2).saturating_sub(model.pick(20)).max(1);
+    let first = (model.confirmed + 2)
+        .saturating_sub(model.dice.pick(20))
+        .max(1);
     let mut numbers = BytesMut::new();
     data::put_number_from(&mut numbers, first);
     stream.send(&numbers).await;
-    let target = model.confirmed + model.pick(250);
+    let target = model.confirmed + model.dice.pick(250);
     let (mut sent, mut settled) = (0, 0);
     while first + settled <= target {
         while sent < settled + AHEAD {
             // Cut in other places whenever they come again.
-            let count = model.pick(BATCH);
+            let count = model.dice.pick(BATCH);
             let batch = (sent..sent + count).map(|before| message(first + before));
             let frame = raw::publish(sent + 1, &batch.collect::<Vec<_>>());
             stream.send(&frame).await;
