@@ -38,6 +38,8 @@ fn main() -> ExitCode {
     if let Some(code) = compile_child() {
         return code;
     }
+    #[cfg(feature = "node")]
+    bench::follow_parent();
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

@@ -38,6 +38,8 @@ use machine::Machine;
 use plan::{LoadArgs, Plan};
 use target::{Plugin, Setup, Target};
 
+pub use process::follow_parent;
+
 /// Measure throughput and latency, with a bare relay beside them to compare with
 #[derive(Clone, Debug, Args)]
 #[command(
@@ -228,6 +230,7 @@ fn show(
 }
 
 fn figures(args: &suite::SuiteArgs, common: &CommonArgs) -> Result<()> {
+    suite::check(args)?;
     let (bench, output) = (common.bench()?, common.output());
     let machine = Machine::here(&bench.dir);
     if !output.is_json() {

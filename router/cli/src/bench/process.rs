@@ -12,6 +12,20 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+/// In the environment of a server that the bench starts: it ends with the process that started it,
+/// also where that is killed.
+const ENDS_WITH_PARENT: &str = "WAYPOST_BENCH_CHILD";
+
+/// To be called when the program begins.
+pub fn follow_parent() {
+    #[cfg(target_os = "linux")]
+    if std::env::var_os(ENDS_WITH_PARENT).is_some() {
+        // Where it cannot be, whoever kills the bench has to look for its children.
+        let _ =
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    }
+}
+
 /// A child that ends when this is dropped.
 pub struct Process {
     child: Child,
@@ -55,6 +69,7 @@ impl Process {
         let exe = this_binary()?;
         let mut child = Command::new(&exe)
             .args(arguments)
+            .env(ENDS_WITH_PARENT, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)

@@ -22,6 +22,7 @@ use super::process::{Process, this_binary};
 use super::queues;
 use super::stamp::Shape;
 use super::target::{Plugin, Setup, Target};
+use crate::failure::usage;
 
 /// A guest that passes everything and looks at nothing.
 pub(super) const NOOP: &[u8] = include_bytes!("../../../../tests/fixtures/plugins/noop.wasm");
@@ -173,6 +174,21 @@ const FIGURES: &[(&str, Runner)] = &[
         crowd::consumers(suite.bench, suite.many)
     }),
 ];
+
+/// Whether there is something to measure.
+pub fn check(args: &SuiteArgs) -> Result<()> {
+    let Some(only) = &args.only else {
+        return Ok(());
+    };
+    if FIGURES.iter().any(|(name, _)| name.contains(only.as_str())) {
+        return Ok(());
+    }
+    let names: Vec<_> = FIGURES.iter().map(|(name, _)| *name).collect();
+    Err(usage(format!(
+        "no figure has {only:?} in its name, expected a part of one of: {}",
+        names.join(", ")
+    )))
+}
 
 /// Measures every figure and gives each to `seen` as it is known.
 pub fn run(

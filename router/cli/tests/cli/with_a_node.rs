@@ -5,6 +5,8 @@ mod watching;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -545,4 +547,45 @@ fn a_plugin_and_a_route_over_the_network() {
         serde_json::json!([])
     );
     drains(&home, node);
+}
+
+#[test]
+fn a_bench_names_its_figures() {
+    let home = Home::new();
+    let said = home.fails(&["bench", "suite", "--only", "nothing"], 2);
+    assert!(
+        said.contains("no figure has \"nothing\" in its name") && said.contains("queue million"),
+        "{said}"
+    );
+}
+
+/// The servers that a bench starts end with it, also where it had no time to end them.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_bench_that_is_killed_leaves_nothing_running() {
+    let home = Home::new();
+    let mut bench = home.command(&["bench", "--duration", "60"]);
+    let bench = bench.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut bench = bench.spawn().expect("waypost starts");
+    let children = format!("/proc/{0}/task/{0}/children", bench.id());
+    let threads = |process: &str| std::fs::read_dir(format!("/proc/{process}/task")).ok();
+    let is_running = |process: &str| threads(process).is_some_and(|all| all.count() > 1);
+    loop {
+        let text = std::fs::read_to_string(&children).expect("it lives");
+        if text.split_whitespace().next().is_some_and(is_running) {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    bench.kill().expect("it lives");
+    bench.wait().expect("it ends");
+    // The node has the other end as well, and lets go of it when it is gone.
+    let mut stderr = bench.stderr.take().expect("it was piped");
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = stderr.read_to_end(&mut Vec::new());
+        let _ = ended.send(());
+    });
+    let end = end.recv_timeout(Duration::from_secs(20));
+    assert!(end.is_ok(), "the node lives on");
 }
