@@ -117,13 +117,13 @@ pub fn deploys(bench: &Bench, length: Duration) -> Result<Vec<Figure>> {
     }
     Ok(vec![
         Figure::value(
-            "longest confirm at 100,000 msg/s beside 20 deploys a second, beyond that without",
+            "longest confirm at 100,000 msg/s beside deploys 50 ms apart, beyond that without",
             "ms",
             beyond,
             Mark::AtMost(5.0),
         ),
         Figure::ratio(
-            "confirm p99 at 100,000 msg/s beside 20 deploys a second",
+            "confirm p99 at 100,000 msg/s beside deploys 50 ms apart",
             "µs",
             with,
             ("without them", without),
